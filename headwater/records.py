@@ -1,0 +1,184 @@
+"""The records that travel between stages, and the digests that name them.
+
+Knows nothing about how a record is made or stored; every stage may import this module.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+def digest_bytes(data: bytes) -> str:
+    """SHA-256 of bytes, 64 hex characters."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def digest_of(*parts: Any) -> str:
+    """SHA-256 of JSON-serialisable parts: the name of whatever they determine.
+
+    Mappings are sorted by key, so equal content gives equal digests.
+    """
+    canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return digest_bytes(canonical.encode("utf-8", "surrogatepass"))
+
+
+def digest_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, read in blocks."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def short(digest: str) -> str:
+    """The first 12 characters: enough to tell things apart on a screen."""
+    return digest[:12]
+
+
+def shard_of(uri: str, shards: int) -> str:
+    """The shard a document lives in: a hash of its URI, so it never moves."""
+    return f"{int.from_bytes(hashlib.sha256(uri.encode()).digest()[:8]) % shards:02x}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceItem:
+    """One line of a source's listing; `etag` changes whenever the bytes may have."""
+
+    uri: str
+    source: str
+    size: int
+    etag: str
+    media_type: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawDocument:
+    """A document's bytes as the source gave them."""
+
+    uri: str
+    source: str
+    shard: str
+    etag: str
+    media_type: str
+    size: int
+    licence: str
+    content: bytes
+    digest: str  # of content
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heading:
+    """A heading at a byte offset of the cleaned text; level 1 is the title's."""
+
+    start: int
+    level: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CleanDocument:
+    """Parsed and normalised text (UTF-8), with the headings that structure it."""
+
+    uri: str
+    source: str
+    shard: str
+    title: str
+    language: str  # ISO 639-1, or "und"
+    text: str
+    headings: tuple[Heading, ...]
+    licence: str
+    input_digest: str  # of the raw bytes and the stage's version
+    digest: str  # of title, text and headings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quarantined:
+    """A document that was turned away, with a reason a person can act on."""
+
+    uri: str
+    source: str
+    shard: str
+    stage: str
+    reason: str  # a code: "empty", "encrypted_pdf", ...
+    detail: str
+    input_digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """A span of one document's cleaned text.
+
+    `start` and `end` are byte offsets into the UTF-8 text; a document's spans join to the whole.
+    `text` is what is embedded and shown: the span without outer whitespace. `embed_digest` names
+    the embedding's input (heading path and text, whitespace folded), `id` the chunk within the
+    corpus, `digest` every field that the index stores.
+    """
+
+    id: str
+    uri: str
+    source: str
+    shard: str
+    ordinal: int
+    start: int
+    end: int
+    title: str
+    heading: str  # path, " > " between levels
+    text: str
+    tokens: int
+    embed_digest: str
+    digest: str
+    input_digest: str  # of the document and the stage's version
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hit:
+    """A retrieved chunk with its score; higher is better, comparable within one query."""
+
+    id: str
+    score: float
+    uri: str
+    title: str
+    heading: str
+    start: int
+    end: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoldenItem:
+    """A frozen question. `uris[0]` holds the answer; the others hold the same passage."""
+
+    id: str
+    question: str
+    reference: str
+    uris: tuple[str, ...]
+    category: str
+    provisional: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingRow:
+    """One supervised example, with the chunks it was made from."""
+
+    id: str
+    kind: str  # "definition", "heading", "signature", "written"
+    question: str
+    answer: str
+    chunk_id: str
+    uri: str
+    context: tuple[str, ...]  # chunk ids in the order the prompt shows them
+    split: str  # "train" or "validation"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """The prompt template of a release; see `headwater.datasets.prompt` for how it is filled."""
+
+    system: str
+    user: str
+    max_context_tokens: int
+    top_k: int
+
+    @property
+    def digest(self) -> str:
+        return digest_of(self.system, self.user, self.max_context_tokens, self.top_k)

