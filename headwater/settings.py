@@ -74,6 +74,11 @@ class Settings(BaseSettings):
         return (self.sources or self.root / "sources.yaml").expanduser().resolve()
 
     @property
+    def golden_file(self) -> Path:
+        """Questions that this installation's people wrote or confirmed."""
+        return self.root / "golden.yaml"
+
+    @property
     def lake(self) -> Path:
         return self.root / "lake"
 

@@ -1,0 +1,52 @@
+"""The contamination firewall: nothing that judges may teach."""
+
+import dagster as dg
+from headwater.datasets.sft import read_rows
+
+from assets.datasets import golden_set, sft_dataset
+from assets.policies import table
+from headwater.datasets import firewall
+from headwater.datasets.golden import read_golden_set
+from resources.lake import LakeResource
+
+
+@dg.asset_check(asset=sft_dataset, blocking=True, additional_deps=[golden_set])
+def no_golden_item_in_training(lake: LakeResource) -> dg.AssetCheckResult:
+    """No training row is, or nearly is, a golden question; read back from the table."""
+    store = lake.get()
+    leaks = firewall.leaks(read_rows(store), read_golden_set(store))
+    return dg.AssetCheckResult(
+        passed=not leaks,
+        metadata={
+            "leaks": table(
+                [
+                    {"row": leak.row_id, "golden": leak.golden_id, "similarity": leak.similarity}
+                    for leak in leaks
+                ],
+                ["row", "golden", "similarity"],
+            )
+        },
+    )
+
+
+@dg.asset_check(asset=sft_dataset, blocking=True)
+def enough_rows_to_train(lake: LakeResource) -> dg.AssetCheckResult:
+    """There is something to learn from: at least 8 rows, every one with a source chunk."""
+    rows = read_rows(lake.get())
+    without = [row.id for row in rows if not row.chunk_id]
+    return dg.AssetCheckResult(
+        passed=len(rows) >= 8 and not without,
+        metadata={"rows": len(rows), "without_source_chunk": without[:20]},
+    )
+
+
+@dg.asset_check(asset=golden_set)
+def golden_set_is_curated(lake: LakeResource) -> dg.AssetCheckResult:
+    """A warning while only provisional questions judge; `headwater golden review` mends it."""
+    items = read_golden_set(lake.get())
+    curated = sum(not item.provisional for item in items)
+    return dg.AssetCheckResult(
+        passed=curated > 0,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"curated": curated, "provisional": len(items) - curated},
+    )

@@ -1,0 +1,119 @@
+"""Group `datasets`: questions that judge, rows that teach, and the prompt both share."""
+
+from typing import Any
+
+import dagster as dg
+
+from assets.documents import clean_documents, document_shards
+from assets.embeddings import vector_index
+from assets.partitions import settings
+from assets.policies import DATA, ML, TRAINING_POOL, on_change, table, version
+from headwater.datasets import golden, prompt, sft
+from resources.environment import SettingsResource
+from resources.lake import LakeResource
+from resources.models import ModelsResource
+from resources.vectors import VectorsResource
+from training.recipe import load_recipe
+
+_recipe = load_recipe(settings.recipe)
+
+
+@dg.asset(
+    deps=[clean_documents],
+    group_name="datasets",
+    automation_condition=on_change,
+    kinds={"deltalake"},
+    owners=[ML, DATA],
+    code_version=version(golden.STAGE_VERSION, golden.golden_digest(golden.load_curated())),
+)
+def golden_set(settings: SettingsResource, lake: LakeResource) -> Any:
+    """Frozen questions with references, never trained on.
+
+    Curated questions count where their documents are in the corpus. A source without any gets
+    provisional known-item questions, marked so in every report; `headwater golden review` turns
+    them into real ones.
+    """
+    store = lake.get()
+    stats = golden.build_golden_set(store, settings.get().root / "golden.yaml")
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(stats.digest),
+        metadata={
+            "dagster/row_count": stats.items,
+            "curated": stats.curated,
+            "provisional": stats.provisional,
+            "sample": table(store.read("golden_set").to_pylist(), ["category", "question"]),
+        },
+    )
+
+
+@dg.asset(
+    name="prompt",
+    group_name="datasets",
+    automation_condition=on_change,
+    owners=[ML],
+    code_version=version("1", prompt.DEFAULT_PROMPT.digest),
+)
+def prompt_template() -> Any:
+    """The template that training, evaluation and serving all fill in the same way."""
+    template = prompt.DEFAULT_PROMPT
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(template.digest),
+        metadata={
+            "system": template.system,
+            "user": template.user,
+            "top_k": template.top_k,
+            "max_context_tokens": template.max_context_tokens,
+        },
+    )
+
+
+@dg.asset(
+    deps=["base_model", document_shards, vector_index, golden_set, prompt_template],
+    group_name="datasets",
+    kinds={"deltalake"},
+    owners=[ML],
+    pool=TRAINING_POOL,
+    code_version=version(sft.STAGE_VERSION, _recipe.sft_digest),
+)
+def sft_dataset(
+    lake: LakeResource,
+    models: ModelsResource,
+    vectors: VectorsResource,
+) -> Any:
+    """Question-answer rows made from the chunks, each with its source chunk and context.
+
+    Headings, definitions and signatures, and questions that the base model writes and that
+    retrieve their own chunk. Rows close to a golden question are left out.
+    """
+    from headwater.datasets.questions import QuestionWriter
+
+    from headwater.embeddings.retrieve import open_retriever
+    from headwater.settings import Settings
+
+    store, base = lake.get(), models.base()
+    with (
+        open_retriever(vectors.get(), models.lazy_encoder()) as retriever,
+        QuestionWriter(models.engine, base.digest, Settings().cache) as writer,
+    ):
+        stats = sft.build_sft_dataset(
+            store,
+            ask=writer,
+            retriever=retriever,
+            prompt=prompt.DEFAULT_PROMPT,
+            max_rows=_recipe.max_rows,
+            written_questions=_recipe.written_questions,
+            seed=_recipe.seed,
+        )
+    rows = store.read("sft_dataset").to_pylist()
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(stats.digest),
+        metadata={
+            "dagster/row_count": stats.rows,
+            "train": stats.train,
+            "validation": stats.validation,
+            "by_kind": stats.by_kind,
+            "left_out_as_golden": stats.dropped_leaks,
+            "written_by_model": f"{stats.written_kept} kept of {stats.written_tried} tried",
+            "sample": table(rows, ["kind", "question", "answer", "uri"], limit=12),
+        },
+    )

@@ -1,0 +1,92 @@
+"""Group `embeddings`: vectors of chunks, and the index that is searched."""
+
+from typing import Any
+
+import dagster as dg
+
+from assets.documents import document_shards
+from assets.partitions import settings, shards
+from assets.policies import BUILD_POOL, DATA, ML, follows_source, on_change, one_run, version
+from headwater.embeddings import embed, index
+from resources.environment import SettingsResource
+from resources.lake import LakeResource
+from resources.models import ModelsResource
+from resources.vectors import VectorsResource
+
+
+@dg.asset(
+    deps=[document_shards],
+    group_name="embeddings",
+    partitions_def=shards,
+    backfill_policy=one_run,
+    automation_condition=on_change,
+    kinds={"pytorch", "deltalake"},
+    owners=[ML],
+    pool=BUILD_POOL,
+    code_version=version(embed.STAGE_VERSION, settings.embedding_model),
+)
+def chunk_embeddings(
+    context: dg.AssetExecutionContext, lake: LakeResource, models: ModelsResource
+) -> Any:
+    """One unit vector (float32, 384) for each distinct chunk text, cached by its digest.
+
+    Text that was embedded before, in any shard, is never embedded again; the model is loaded
+    only when there is something to embed.
+    """
+    stats = embed.embed_chunks(lake.get(), context.partition_keys, models.encoder())
+    for shard in context.partition_keys:
+        context.add_asset_metadata(
+            {f"shard_{name}": count for name, count in stats.per_shard.get(shard, {}).items()},
+            partition_key=shard,
+        )
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(stats.digest),
+        metadata={
+            "chunks": stats.total,
+            "embedded": stats.embedded,
+            "reused": stats.reused,
+            "removed": stats.removed,
+            "shards_written": len(stats.shards_written),
+        },
+    )
+
+
+@dg.asset(
+    deps=[chunk_embeddings, document_shards],
+    group_name="embeddings",
+    automation_condition=on_change,
+    freshness_policy=follows_source,
+    kinds={"qdrant"},
+    owners=[ML, DATA],
+    pool=BUILD_POOL,
+    code_version=version(index.STAGE_VERSION, settings.vectors),
+)
+def vector_index(
+    settings: SettingsResource,
+    lake: LakeResource,
+    vectors: VectorsResource,
+    models: ModelsResource,
+) -> Any:
+    """A published, read-only version of the searchable index: dense vectors and BM25.
+
+    Built beside the earlier version from what changed, then published by one rename. Versions
+    that a release names are kept.
+    """
+    from headwater.release.pointer import indexes_in_use
+
+    stats = index.publish_index(
+        lake.get(),
+        vectors.get(),
+        model_digest=models.encoder().digest,
+        keep=indexes_in_use(settings.get()),
+    )
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(stats.version),
+        metadata={
+            "version": stats.version,
+            "points": stats.points,
+            "added": stats.added,
+            "removed": stats.removed,
+            "already_published": stats.reused,
+        },
+    )

@@ -1,0 +1,80 @@
+"""Freshness, automation, owners and versions, mapped over the graph in one place."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import dagster as dg
+
+from headwater.records import digest_of, short
+
+DATA, ML, ONCALL = "team:data", "team:ml", "team:oncall"
+
+#: Content-addressed work: run when there is nothing yet, when an input is a new version, or when
+#: the code is. `eager()` would run on every upstream materialization, even of the same version.
+#: A run in progress is awaited, so that a chain is not asked for twice.
+_changed = (
+    dg.AutomationCondition.missing()
+    | dg.AutomationCondition.any_deps_match(dg.AutomationCondition.data_version_changed())
+    | dg.AutomationCondition.code_version_changed()
+)
+on_change = (
+    (
+        _changed.since_last_handled()
+        | dg.AutomationCondition.any_deps_match(dg.AutomationCondition.will_be_requested())
+    )
+    & ~dg.AutomationCondition.in_progress()
+    & ~dg.AutomationCondition.any_deps_in_progress()
+    & ~dg.AutomationCondition.any_deps_missing()
+).with_label("on_change")
+
+#: Age at which data that should follow its source is called stale.
+follows_source = dg.FreshnessPolicy.time_window(
+    fail_window=timedelta(days=2), warn_window=timedelta(days=1)
+)
+#: Age at which a report on production says too little about today.
+watches_production = dg.FreshnessPolicy.time_window(
+    fail_window=timedelta(hours=48), warn_window=timedelta(hours=26)
+)
+
+#: One local run takes all shards: one process, heavy imports paid once.
+one_run = dg.BackfillPolicy.single_run()
+
+#: Pools bound what runs at once across runs (limits in dagster.yaml).
+TRAINING_POOL, DBT_POOL, BUILD_POOL = "training", "dbt", "documents"
+
+
+def version(stage: str, *choices: Any) -> str:
+    """The code version of an asset: its stage's version and the choices that shape its output.
+
+    A changed choice (chunk size, recipe, model) then shows as a changed code version in the UI.
+    """
+    return f"{stage}-{short(digest_of(choices))}" if choices else stage
+
+
+def table(rows: Sequence[dict[str, Any]], columns: Sequence[str], limit: int = 20) -> Any:
+    """Rows as a Markdown table for the UI; cells are escaped, since they may be document text."""
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    lines += [
+        "| " + " | ".join(_cell(row.get(column)) for column in columns) + " |"
+        for row in rows[:limit]
+    ]
+    if len(rows) > limit:
+        lines.append(f"\n{len(rows) - limit} more rows.")
+    return dg.MetadataValue.md("\n".join(lines))
+
+
+def picture(png: bytes, alt: str) -> Any:
+    """A PNG as Markdown that the UI shows in place."""
+    import base64
+
+    return dg.MetadataValue.md(f"![{alt}](data:image/png;base64,{base64.b64encode(png).decode()})")
+
+
+def _cell(value: Any) -> str:
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    for raw, safe in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "\\|"), ("\n", " ")):
+        text = text.replace(raw, safe)
+    for mark in "[]`!":
+        text = text.replace(mark, f"\\{mark}")
+    return text if len(text) <= 200 else text[:199] + "…"

@@ -1,0 +1,144 @@
+"""Group `release`: the manifest, the record in the registry, and what answers users."""
+
+from dataclasses import asdict
+from typing import Any
+
+import dagster as dg
+
+from assets.datasets import prompt_template
+from assets.embeddings import vector_index
+from assets.evaluation import generation_report, retrieval_report
+from assets.policies import ML, ONCALL, follows_source, on_change, table
+from assets.training import base_model, lora_adapter
+from headwater.datasets.prompt import DEFAULT_PROMPT
+from headwater.release import manifest
+from resources.endpoint import EndpointResource
+from resources.environment import SettingsResource, git_commit
+from resources.models import ModelsResource
+from resources.vectors import VectorsResource
+
+_VERSION = f"manifest/{manifest.MANIFEST_VERSION}"
+
+
+@dg.asset(
+    deps=[
+        vector_index,
+        prompt_template,
+        base_model,
+        lora_adapter,
+        retrieval_report,
+        generation_report,
+    ],
+    group_name="release",
+    automation_condition=on_change,
+    owners=[ML],
+    code_version=_VERSION,
+)
+def release_candidate(
+    context: dg.AssetExecutionContext,
+    settings: SettingsResource,
+    models: ModelsResource,
+    vectors: VectorsResource,
+) -> Any:
+    """The manifest of what would serve: base, adapter, prompt, index, settings, by digest.
+
+    Its id is a digest of those parts alone; the evaluation, the run and the commit are noted
+    beside them.
+    """
+    from headwater.release.assemble import assemble, save_candidate
+    from training.adapter import current_adapter
+
+    choices = settings.get()
+    candidate = assemble(
+        choices,
+        base=models.base(),
+        adapter=current_adapter(choices).folder,
+        prompt=DEFAULT_PROMPT,
+        index=vectors.get().versions()[-1],
+        run_id=context.run_id,
+        commit=git_commit(),
+    )
+    save_candidate(choices, candidate)
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(candidate.id),
+        metadata={
+            "release": candidate.id,
+            "manifest": dg.MetadataValue.json(candidate.to_json()),
+            "provisional": candidate.provisional,
+            "gates": table(
+                [dict(gate) for gate in candidate.gates],
+                ["name", "passed", "value", "threshold", "detail"],
+            ),
+        },
+    )
+
+
+@dg.asset(
+    deps=[release_candidate],
+    group_name="release",
+    automation_condition=on_change,
+    freshness_policy=follows_source,
+    kinds={"mlflow"},
+    owners=[ML, ONCALL],
+    code_version=_VERSION,
+)
+def release(settings: SettingsResource) -> Any:
+    """The candidate, recorded in MLflow's registry as `champion`, once every gate has passed."""
+    from headwater.release.assemble import load_candidate
+    from headwater.release.registry import register
+
+    choices = settings.get()
+    candidate = load_candidate(choices)
+    if candidate.blocked:
+        raise dg.Failure(
+            f"Release {candidate.id} is blocked by {', '.join(candidate.blocked)}. Read the "
+            "evaluation reports; a release that does not pass is never recorded.",
+            metadata={"blocked": candidate.blocked},
+            allow_retries=False,
+        )
+    candidate = manifest.save(choices, candidate)
+    registered = register(choices, candidate)
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(candidate.id),
+        metadata={"release": candidate.id, "mlflow": dg.MetadataValue.json(asdict(registered))},
+    )
+
+
+@dg.asset(
+    deps=[release],
+    group_name="release",
+    automation_condition=on_change,
+    kinds={"fastapi"},
+    owners=[ONCALL],
+    code_version="endpoint/1",
+)
+def endpoint(settings: SettingsResource, server: EndpointResource) -> Any:
+    """The release that answers users, proven by real requests.
+
+    Moves the pointer that the endpoint follows, waits until it says so, and asks it a question.
+    """
+    import time
+
+    from headwater.release import pointer
+    from headwater.release.assemble import load_candidate
+    from headwater.serving.client import verify
+
+    choices = settings.get()
+    wanted = load_candidate(choices)
+    before = pointer.current(choices)
+    pointer.promote(choices, wanted.id, expected=before)
+    started = time.monotonic()
+    with server.connect(choices) as (url, running):
+        proof = verify(url, wanted.id)
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(wanted.id),
+        metadata={
+            "release": wanted.id,
+            "before": before or "none",
+            "url": url if running else "none running; verified in this process",
+            "question": proof["question"],
+            "answer": proof["answer"],
+            "trace": proof["trace"],
+            "seconds": round(time.monotonic() - started, 2),
+        },
+    )

@@ -1,0 +1,44 @@
+"""Group `sources`: one observed asset for each entry of sources.yaml.
+
+A source's data version is the digest of its listing, so that listing decides what is stale and
+bytes are read only where the listing changed.
+"""
+
+import dagster as dg
+
+from assets.policies import DATA
+from headwater.documents.sources import (
+    Source,
+    asset_name,
+    list_items,
+    listing_digest,
+    load_sources,
+)
+from headwater.settings import Settings
+
+
+def _observed(source: Source) -> dg.SourceAsset:
+    @dg.observable_source_asset(
+        name=asset_name(source),
+        group_name="sources",
+        description=f"Documents of the {source.kind} source `{source.name}`, by their listing.",
+        metadata={"kind": source.kind, "licence": source.licence},
+        tags={"owner": DATA.removeprefix("team:")},
+    )
+    def observe() -> dg.ObserveResult:
+        items = list_items(source)
+        return dg.ObserveResult(
+            data_version=dg.DataVersion(listing_digest(items)),
+            metadata={
+                "documents": len(items),
+                "bytes": sum(item.size for item in items),
+                "examples": dg.MetadataValue.json([item.uri for item in items[:10]]),
+            },
+        )
+
+    return observe
+
+
+settings = Settings()
+source_entries = load_sources(settings.sources_file)
+source_assets = [_observed(source) for source in source_entries]

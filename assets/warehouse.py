@@ -1,0 +1,34 @@
+"""Group `warehouse`: the dbt models over the lake, their tests as asset checks."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+from dagster_dbt import DagsterDbtTranslator, dbt_assets
+
+from assets.policies import DBT_POOL, on_change
+from headwater.settings import Settings
+from resources.warehouse import PROJECT, build, manifest
+
+
+class _Translator(DagsterDbtTranslator):
+    """Models follow their inputs like every other asset."""
+
+    def get_automation_condition(
+        self, dbt_resource_props: Mapping[str, Any]
+    ) -> dg.AutomationCondition | None:
+        return on_change
+
+
+@dbt_assets(
+    manifest=manifest(),
+    project=PROJECT,
+    pool=DBT_POOL,
+    name="warehouse",
+    dagster_dbt_translator=_Translator(),
+    # Nothing that serves waits for the marts, so in one run they come last.
+    op_tags={"dagster/priority": "-1"},
+)
+def warehouse(context: dg.AssetExecutionContext) -> Any:
+    """Staging and marts for documents, chunks and requests, as Parquet that everyone reads."""
+    yield from build(context, Settings())

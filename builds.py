@@ -1,0 +1,333 @@
+"""Plan and run builds: the graph of `definitions`, driven from the command line.
+
+What is stale is what Dagster says is stale: an asset whose inputs have other data versions than
+those it was made from, or whose code version changed. Nothing here decides what a stage does;
+every stage skips what it has done before. Training is a decision of its own: a build trains when
+there is no adapter, or when its base model or recipe changed, and otherwise only when asked to.
+"""
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import dagster as dg
+import psutil
+from dagster._core.definitions.data_version import (
+    CachingStaleStatusResolver,
+    StaleCauseCategory,
+    StaleStatus,
+)
+from dagster._core.loader import LoadingContextForTest
+
+from assets.jobs import MACHINE
+from assets.partitions import shard_range_tags
+from assets.sources import source_entries
+from definitions import defs
+from headwater.documents.sources import asset_name
+from headwater.errors import HeadwaterError
+from headwater.settings import Settings
+from sensors.arrivals import observation
+
+#: Rebuilt by a decision to retrain, not because a document changed.
+TRAINING = ("sft_dataset", "lora_adapter")
+#: Looked at by the monitoring job, not by a build.
+MONITORING = ("requests", "drift_report")
+PID_TAG = "headwater/pid"
+Event = Callable[[str, str, dict[str, Any]], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a build would do, in the order it would do it."""
+
+    stale: tuple[str, ...]
+    deferred: tuple[str, ...]
+    reasons: dict[str, str]
+    observed: tuple[dg.AssetObservation, ...] = field(repr=False)
+
+
+@dataclass(kw_only=True)
+class Outcome:
+    """What a build did."""
+
+    run: str | None = None
+    success: bool = True
+    blocked: list[str] = field(default_factory=list)
+    errors: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+    stages: dict[str, float] = field(default_factory=dict)
+    materialized: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def open_instance(settings: Settings) -> dg.DagsterInstance:
+    """The Dagster instance below `HEADWATER_HOME`; its settings are those of `dagster.yaml`."""
+    home = settings.dagster_home
+    home.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(Path(__file__).with_name("dagster.yaml"), home / "dagster.yaml")
+    os.environ["DAGSTER_HOME"] = str(home)
+    return dg.DagsterInstance.get()
+
+
+def plan(settings: Settings, *, train: bool = False) -> dict[str, Any]:
+    """What is stale and why, as a mapping for people and scripts; nothing is changed."""
+    with open_instance(settings) as instance:
+        found = _plan(instance, settings, train=train)
+    return {
+        "stale": list(found.stale),
+        "deferred": list(found.deferred),
+        "reasons": found.reasons,
+    }
+
+
+def build(
+    settings: Settings, *, train: bool = False, on_event: Event = lambda *_: None
+) -> dict[str, Any]:
+    """Bring everything up to date and say what was done.
+
+    Args:
+        train: retrain, even where the present adapter could serve on.
+        on_event: called with (kind, asset or check, details) as the run goes.
+
+    Returns:
+        The mapping that `headwater build --json` prints.
+    """
+    started = time.monotonic()
+    with open_instance(settings) as instance:
+        _bury_dead_runs(instance)
+        _wait_for_machine(instance, on_event)
+        found = _plan(instance, settings, train=train)
+        for event in found.observed:
+            instance.report_runless_asset_event(event)
+        outcome = Outcome()
+        if found.stale:
+            on_event("plan", "", {"stale": found.stale, "reasons": found.reasons})
+            outcome = _run(instance, found.stale, on_event)
+        summary = _summary(instance, settings, outcome)
+    return {
+        **summary,
+        "stale": list(found.stale),
+        "deferred": list(found.deferred),
+        "reasons": found.reasons,
+        "seconds": round(time.monotonic() - started, 2),
+    }
+
+
+def _plan(instance: dg.DagsterInstance, settings: Settings, *, train: bool) -> Plan:
+    graph = defs.resolve_asset_graph()
+    resolver = CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance))
+    reasons: dict[str, str] = {}
+    observed = []
+    for source in source_entries:
+        event = observation(source)
+        known = resolver.get_current_data_version(event.asset_key)
+        if known.value != event.data_version:
+            observed.append(event)
+            reasons["raw_documents"] = f"source {asset_name(source)} changed"
+    shards = settings.shard_keys()
+    must_train = train
+    for key in graph.toposorted_asset_keys:
+        name = key.to_user_string()
+        node = graph.get(key)
+        if not node.is_materializable or name in MONITORING:
+            continue
+        causes = _causes(resolver, key, shards if node.is_partitioned else [None])
+        if causes is None:
+            reasons.setdefault(name, "never built")
+            must_train = must_train or name in TRAINING
+        elif causes:
+            reasons.setdefault(name, causes[0].reason)
+            must_train = must_train or _forces_training(name, causes)
+    if train:
+        reasons.update(dict.fromkeys(TRAINING, "asked for"))
+    deferred = [] if must_train else [name for name in TRAINING if name in reasons]
+    starts = {
+        dg.AssetKey(name.split("/")) for name in reasons if must_train or name not in TRAINING
+    }
+    stale = _downstream(graph, starts, stop=() if must_train else TRAINING)
+    if not must_train and "vector_index" in stale:
+        deferred = list(TRAINING)
+    return Plan(
+        stale=tuple(stale), deferred=tuple(deferred), reasons=reasons, observed=tuple(observed)
+    )
+
+
+def _causes(
+    resolver: CachingStaleStatusResolver, key: dg.AssetKey, partitions: Sequence[str | None]
+) -> list[Any] | None:
+    """Why an asset is stale, [] where it is fresh, None where any of it was never made."""
+    causes: list[Any] = []
+    for partition in partitions:
+        status = resolver.get_status(key, partition)
+        if status is StaleStatus.MISSING:
+            return None
+        if status is StaleStatus.STALE:
+            causes.extend(resolver.get_stale_causes(key, partition))
+    return causes
+
+
+def _forces_training(name: str, causes: Sequence[Any]) -> bool:
+    """Whether an adapter can't serve on: another recipe or base, or a retraining cut short."""
+    if name not in TRAINING:
+        return False
+    depends_on = {
+        cause.dependency_asset_key.to_user_string()
+        for cause in causes
+        if cause.dependency is not None
+    }
+    return (
+        any(cause.category is StaleCauseCategory.CODE for cause in causes)
+        or "base_model" in depends_on
+        or (name == "lora_adapter" and "sft_dataset" in depends_on)
+    )
+
+
+def _downstream(graph: Any, starts: set[dg.AssetKey], stop: Sequence[str]) -> list[str]:
+    """`starts` and all that is downstream of them but `stop`, in topological order."""
+    chosen: set[dg.AssetKey] = set()
+    excluded = {*stop, *MONITORING}
+    for key in graph.toposorted_asset_keys:
+        node = graph.get(key)
+        if not node.is_materializable or key.to_user_string() in excluded:
+            continue
+        if key in starts or node.parent_keys & chosen:
+            chosen.add(key)
+    return [key.to_user_string() for key in graph.toposorted_asset_keys if key in chosen]
+
+
+def _run(instance: dg.DagsterInstance, stale: Sequence[str], on_event: Event) -> Outcome:
+    run_id = str(uuid4())
+    outcome = Outcome(run=run_id)
+    instance.add_event_listener(run_id, _listener(outcome, on_event))
+    began = time.monotonic()
+    result = defs.resolve_job_def("build").execute_in_process(
+        instance=instance,
+        run_id=run_id,
+        raise_on_error=False,
+        asset_selection=[dg.AssetKey(name.split("/")) for name in stale],
+        tags={**MACHINE, **shard_range_tags(), PID_TAG: _identity(os.getpid())},
+        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+    )
+    outcome.success = result.success
+    outcome.seconds = time.monotonic() - began
+    return outcome
+
+
+def _listener(outcome: Outcome, on_event: Event) -> Callable[[dg.EventLogEntry, Any], None]:
+    """Turns Dagster's events into the few that a person follows, and keeps what they say."""
+    started: dict[str, float] = {}
+
+    def listen(entry: dg.EventLogEntry, _cursor: Any = None) -> None:
+        event = entry.dagster_event
+        if event is None:
+            return
+        step = event.step_key or ""
+        if event.is_step_start:
+            started[step] = time.monotonic()
+            on_event("start", step, {})
+        elif event.is_step_materialization and event.asset_key is not None:
+            name = event.asset_key.to_user_string()
+            metadata = event.step_materialization_data.materialization.metadata
+            outcome.materialized[name] = {key: value.value for key, value in metadata.items()}
+        elif event.is_step_success:
+            outcome.stages[step] = time.monotonic() - started.get(step, time.monotonic())
+            on_event(
+                "done",
+                step,
+                {"seconds": outcome.stages[step], **outcome.materialized.get(step, {})},
+            )
+        elif event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+            check = event.asset_check_evaluation_data
+            details = {"passed": check.passed, "description": check.description}
+            on_event("check", check.check_name, details)
+            if not check.passed and check.blocking:
+                outcome.blocked.append(check.check_name)
+        elif event.is_step_failure:
+            error = event.step_failure_data.error
+            cause = error.cause if error and error.cause else error
+            outcome.errors[step] = (cause.message if cause else "failed").strip()
+            on_event("failed", step, {"error": outcome.errors[step]})
+
+    return listen
+
+
+def _summary(instance: dg.DagsterInstance, settings: Settings, outcome: Outcome) -> dict[str, Any]:
+    from headwater.release import pointer
+
+    def latest(name: str) -> dict[str, Any]:
+        event = instance.get_latest_materialization_event(dg.AssetKey(name))
+        if event is None or event.asset_materialization is None:
+            return {}
+        return {key: value.value for key, value in event.asset_materialization.metadata.items()}
+
+    done = outcome.materialized
+    raw, clean = latest("raw_documents"), latest("clean_documents")
+    release = pointer.current(settings)
+    return {
+        "release": release,
+        "documents": {
+            "seen": raw.get("seen", 0),
+            "processed": done.get("clean_documents", {}).get("processed", 0),
+            "quarantined": clean.get("quarantined", 0),
+            "removed": done.get("raw_documents", {}).get("removed", 0),
+        },
+        "chunks": {
+            "total": latest("document_shards").get("dagster/row_count", 0),
+            "embedded": done.get("chunk_embeddings", {}).get("embedded", 0),
+        },
+        "training": {"steps": done.get("lora_adapter", {}).get("steps", 0)},
+        "deployed": outcome.success and release is not None,
+        "success": outcome.success,
+        "blocked": outcome.blocked,
+        "errors": outcome.errors,
+        "run": outcome.run,
+        "stages": {name: round(seconds, 3) for name, seconds in outcome.stages.items()},
+    }
+
+
+def _identity(pid: int) -> str:
+    """A process by number and start time, so that a reused number is another process."""
+    return f"{pid}@{psutil.Process(pid).create_time():.2f}"
+
+
+def _bury_dead_runs(instance: dg.DagsterInstance) -> None:
+    """Mark as failed the runs whose command-line process was killed; nobody else would."""
+    for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
+        identity = run.tags.get(PID_TAG)
+        if identity is None:
+            continue
+        pid = int(identity.split("@")[0])
+        if not psutil.pid_exists(pid) or _identity(pid) != identity:
+            instance.report_run_failed(
+                run, f"The process {pid} that ran it has ended; the next build goes on from there."
+            )
+
+
+def _wait_for_machine(instance: dg.DagsterInstance, on_event: Event) -> None:
+    """Wait while another build or training runs: two would fill the machine and the tables."""
+    for waited in _every(seconds=2.0, limit=1800.0):
+        busy = instance.get_runs(
+            dg.RunsFilter(
+                statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING], tags=MACHINE
+            ),
+            limit=1,
+        )
+        if not busy:
+            return
+        if waited == 0:
+            on_event("waiting", busy[0].job_name, {"run": busy[0].run_id})
+    raise HeadwaterError(
+        f"Another run ({busy[0].job_name} {busy[0].run_id[:8]}) has held the machine for half an hour.",
+        mend="Look at it in the Dagster UI; terminate it there if it is stuck, then build again.",
+    )
+
+
+def _every(*, seconds: float, limit: float) -> Iterator[float]:
+    began = time.monotonic()
+    while (waited := time.monotonic() - began) < limit:
+        yield waited
+        time.sleep(seconds)

@@ -1,0 +1,15 @@
+-- One row a source: what came in, what was accepted, what there is to retrieve.
+select
+    source,
+    count(*) as documents,
+    count(*) filter (where status = 'accepted') as accepted,
+    count(*) filter (where status = 'quarantined') as quarantined,
+    count(*) filter (where status = 'waiting') as waiting,
+    cast(coalesce(sum(bytes), 0) as bigint) as bytes,
+    cast(coalesce(sum(characters), 0) as bigint) as characters,
+    cast(sum(chunks) as bigint) as chunks,
+    cast(sum(tokens) as bigint) as tokens,
+    count(distinct language) as languages
+from {{ ref("documents") }}
+group by source
+order by source

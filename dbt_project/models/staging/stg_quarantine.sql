@@ -1,0 +1,9 @@
+select
+    uri,
+    source,
+    shard,
+    stage,
+    reason,
+    detail
+from {{ source("lake", "quarantine") }}
+order by uri, stage

@@ -1,0 +1,10 @@
+select
+    uri,
+    source,
+    shard,
+    media_type,
+    licence,
+    size as bytes,
+    digest as content_digest
+from {{ source("lake", "raw_documents") }}
+order by uri

@@ -1,0 +1,19 @@
+select
+    trace,
+    cast(day as date) as day,
+    "time" as asked_at,
+    "release" as release_id,
+    status,
+    streamed,
+    refused,
+    length(question) as question_characters,
+    length(answer) as answer_characters,
+    len(uris) as passages,
+    list_max(scores) as top_score,
+    prompt_tokens,
+    completion_tokens,
+    retrieve_ms,
+    generate_ms,
+    total_ms
+from {{ source("lake", "requests") }}
+order by asked_at, trace

@@ -1,0 +1,128 @@
+"""What a person sees of a build and of the present state: lines, tables, no logic."""
+
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+#: Counts worth a word in the line of a finished stage, as (metadata key, words).
+_COUNTS = {
+    "processed": "processed",
+    "embedded": "embedded",
+    "removed": "removed",
+    "quarantined": "quarantined",
+    "points": "points",
+    "dagster/row_count": "rows",
+    "steps": "steps",
+}
+
+
+class BuildView:
+    """Prints a build's events as they come: one line a stage, one a failed check."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.started = time.monotonic()
+
+    def __call__(self, kind: str, name: str, details: dict[str, Any]) -> None:
+        clock = f"[dim]{time.monotonic() - self.started:6.1f} s[/dim]"
+        if kind == "plan":
+            self.console.print(f"{len(details['stale'])} assets are stale; building them in order.")
+        elif kind == "waiting":
+            self.console.print(f"Waiting for run {details['run'][:8]} of {name} to end …")
+        elif kind == "start" and "_gates" not in name:
+            self.console.print(f"{clock}  [cyan]…[/cyan] {escape(name)}")
+        elif kind == "done" and (counts := _counts(details)):
+            seconds = f"{details['seconds']:.1f} s"
+            self.console.print(f"{clock}  [green]✓[/green] {escape(name)}  {counts}  ({seconds})")
+        elif kind == "check" and not details["passed"]:
+            said = escape(details["description"] or "")
+            self.console.print(f"{clock}  [red]✗[/red] check {escape(name)}: {said}")
+        elif kind == "failed":
+            self.console.print(f"{clock}  [red]✗[/red] {escape(name)}: {escape(details['error'])}")
+
+    def plan(self, found: dict[str, Any]) -> None:
+        """What `build --plan` says to a person."""
+        if not found["stale"]:
+            self.console.print("Nothing is stale.")
+        for name in found["stale"]:
+            reason = found["reasons"].get(name, "an input may change")
+            self.console.print(f"  {escape(name)}  [dim]{escape(reason)}[/dim]")
+        self._deferred(found)
+
+    def summary(self, result: dict[str, Any]) -> None:
+        """The last lines of a build."""
+        if not result["stale"]:
+            self.console.print("Nothing is stale; nothing was done.")
+        self._deferred(result)
+        documents, chunks = result["documents"], result["chunks"]
+        self.console.print(
+            f"documents {documents['seen']} seen, {documents['processed']} processed, "
+            f"{documents['quarantined']} quarantined, {documents['removed']} removed; "
+            f"chunks {chunks['total']}, {chunks['embedded']} embedded; "
+            f"training {result['training']['steps']} steps; {result['seconds']:.1f} s"
+        )
+        if result["blocked"]:
+            gates = ", ".join(result["blocked"])
+            self.console.print(
+                f"[red]The release is blocked by {escape(gates)}[/red]; the endpoint goes on with "
+                "the release it has. The report assets in the UI show value, threshold, examples."
+            )
+        elif not result["success"]:
+            self.console.print(
+                "[red]The build failed[/red]; what was done is kept, the next build goes on there."
+            )
+        else:
+            self.console.print(f"release [bold]{(result['release'] or 'none')[:12]}[/bold] serves")
+
+    def _deferred(self, found: dict[str, Any]) -> None:
+        if found["deferred"]:
+            self.console.print(
+                "[yellow]Training waits[/yellow]: its inputs changed and the adapter serves on. "
+                "`headwater build --train` retrains now."
+            )
+
+
+def _counts(details: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{details[key]:,} {word}" for key, word in _COUNTS.items() if details.get(key) is not None
+    )
+
+
+def show_status(console: Console, found: dict[str, Any]) -> None:
+    """The tables of `headwater status`."""
+    release = found["release"]
+    if release is None:
+        console.print("No release yet. Run `headwater build`.")
+        return
+    provisional = (
+        "  [yellow]judged by provisional questions[/yellow]" if found["provisional"] else ""
+    )
+    console.print(f"\nrelease [bold]{release['id'][:12]}[/bold]{provisional}")
+    for part in ("base_model", "adapter", "prompt", "index"):
+        console.print(f"  {part:<11} {escape(str(release[part])[:40])}")
+    generation, retrieval = found["evaluation"]["generation"], found["evaluation"]["retrieval"]
+    table = Table(title="Generation on the golden set", title_justify="left")
+    for column in ("metric", "base", "adapter", "difference", "95% interval"):
+        table.add_column(column)
+    for name, row in generation["table"].items():
+        delta = row["delta"]
+        table.add_row(
+            name,
+            f"{row['base']:.3f}",
+            f"{row['adapter']:.3f}",
+            f"{delta['mean']:+.3f}",
+            f"{delta['low']:+.3f} to {delta['high']:+.3f}",
+        )
+    console.print(table)
+    table = Table(title="Retrieval on the golden set", title_justify="left")
+    for column in ("metric", "dense", "bm25", "fused"):
+        table.add_column(column)
+    for name, row in retrieval["table"].items():
+        table.add_row(name, *(f"{row[mode]:.3f}" for mode in ("dense", "bm25", "fused")))
+    console.print(table)
+    endpoint = found["endpoint"]
+    state = "ready" if endpoint["ready"] else "not running; `headwater serve` or `make dev`"
+    console.print(f"endpoint {endpoint['url'] or '-'}  {state}")

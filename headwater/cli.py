@@ -1,0 +1,311 @@
+"""The command line. Parses and prints; what a command does is in the stage it belongs to.
+
+`--json` prints one object on the last line of standard output; everything else a person reads
+while waiting goes to standard error. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a gate
+blocked the release.
+"""
+
+import functools
+import json
+import logging
+import sys
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
+
+import typer
+from rich.console import Console
+
+from headwater.errors import HeadwaterError
+from headwater.settings import Settings, quiet_libraries
+
+P, R = ParamSpec("P"), TypeVar("R")
+BLOCKED = 3
+
+app = typer.Typer(
+    help="Raw documents in, an endpoint that answers questions about them out.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+sources_app = typer.Typer(help="Where documents come from.", no_args_is_help=True)
+golden_app = typer.Typer(help="The questions that judge a release.", no_args_is_help=True)
+app.add_typer(sources_app, name="sources")
+app.add_typer(golden_app, name="golden")
+
+#: For people; standard output is kept for what a script reads.
+console = Console(stderr=True, highlight=False)
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on the last line.")]
+
+
+@app.callback()
+def _setup(
+    verbose: Annotated[bool, typer.Option(help="Show the libraries' logs too.")] = False,
+) -> None:
+    quiet_libraries()
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("    %(message)s"))
+    log = logging.getLogger("headwater")
+    log.handlers[:] = [handler]
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    if not verbose:
+        logging.getLogger().setLevel(logging.ERROR)
+
+
+def _reports_errors(command: Callable[P, R]) -> Callable[P, R]:
+    """Show a user's error as two lines, what and mend, and exit with 1."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except HeadwaterError as error:
+            _fail(error, as_json=bool(kwargs.get("as_json")))
+
+    return run
+
+
+def _fail(error: HeadwaterError, *, as_json: bool) -> NoReturn:
+    console.print(f"[red]error:[/red] {_plain(error.what)}\n  mend: {_plain(error.mend)}")
+    if as_json:
+        _print_json({"error": error.what, "mend": error.mend})
+    raise typer.Exit(1)
+
+
+def _plain(text: str) -> str:
+    """Text as it is: square brackets are not markup."""
+    return text.replace("[", "\\[")
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, ensure_ascii=False, default=str), flush=True)
+
+
+def _orchestrator(name: str) -> Callable[..., dict[str, Any]]:
+    """A command that needs Dagster, found by its entry point: see docs/adr/0006."""
+    (found,) = entry_points(group="headwater.commands", name=name)
+    return found.load()
+
+
+@app.command()
+@_reports_errors
+def build(
+    *,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Say what is stale and why; change nothing.")
+    ] = False,
+    train: Annotated[
+        bool, typer.Option("--train", help="Retrain, even where the adapter could serve on.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Bring everything up to date: what is stale, in order, with progress.
+
+    Does work in proportion to what changed. A changed document goes through to a new release
+    with the same adapter; training waits for a decision (`--train`, or drift) unless there is no
+    adapter yet. A gate that blocks the release ends with exit code 3.
+    """
+    from headwater.build_view import BuildView
+
+    settings = Settings()
+    view = BuildView(console)
+    if plan:
+        found = _orchestrator("plan")(settings, train=train)
+        view.plan(found)
+        if as_json:
+            _print_json(found)
+        return
+    result = _orchestrator("build")(settings, train=train, on_event=view)
+    view.summary(result)
+    if as_json:
+        _print_json(result)
+    if result["blocked"]:
+        raise typer.Exit(BLOCKED)
+    if not result["success"]:
+        raise typer.Exit(1)
+
+
+@app.command()
+@_reports_errors
+def ask(
+    questions: Annotated[list[str], typer.Argument(help="One question, or several.")],
+    *,
+    as_json: Json = False,
+) -> None:
+    """Ask the current release; answers carry their citations.
+
+    Asks the running endpoint, or answers in this process where none runs.
+    """
+    from headwater.serving.client import open_endpoint
+
+    with open_endpoint(Settings()) as endpoint:
+        for question in questions:
+            reply = endpoint.ask(question)
+            console.print(f"\n[bold]{_plain(question)}[/bold]")
+            console.print(_plain(reply["answer"]))
+            for number, citation in enumerate(reply["citations"], start=1):
+                place = f"{citation['uri']} bytes {citation['start']}-{citation['end']}"
+                console.print(
+                    f"  ({number}) {_plain(citation['heading'])}  [dim]{_plain(place)}[/dim]"
+                )
+            if as_json:
+                _print_json(reply)
+
+
+@app.command()
+@_reports_errors
+def serve(
+    *,
+    port: Annotated[int | None, typer.Option(help="Port; default is HEADWATER_PORT.")] = None,
+) -> None:
+    """Serve the current release in the foreground, OpenAI-compatible.
+
+    Follows the release pointer: a new release is loaded beside the old one and takes over
+    without a dropped request. Ctrl-C ends it.
+    """
+    from headwater.serving.server import run_server
+
+    settings = Settings()
+    run_server(settings, port if port is not None else settings.port)
+
+
+@app.command()
+@_reports_errors
+def status(*, as_json: Json = False) -> None:
+    """The release that serves, how it was judged, and whether the endpoint is well."""
+    from headwater.build_view import show_status
+    from headwater.serving.status import status as read_status
+
+    found = read_status(Settings())
+    show_status(console, found)
+    if as_json:
+        _print_json(found)
+
+
+@app.command()
+@_reports_errors
+def dev() -> None:
+    """Run the Dagster UI and daemon, the endpoint and MLflow's UI until Ctrl-C."""
+    from headwater.supervisor import supervise
+
+    raise typer.Exit(supervise(Settings(), Path(__file__).parents[1]))
+
+
+@sources_app.command("add")
+@_reports_errors
+def sources_add(
+    location: Annotated[str, typer.Argument(help="A folder of documents.")],
+    *,
+    name: Annotated[str | None, typer.Option(help="Name; default is the folder's.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Add a source. The next build reads it."""
+    from headwater.documents.sources import add_source, list_items
+
+    settings = Settings()
+    added = add_source(
+        settings.sources_file, location, name=name, keep_default=settings.sources is None
+    )
+    documents = len(list_items(added))
+    console.print(f"Added {added.name}: {documents} documents. Now `headwater build`.")
+    if as_json:
+        _print_json({"name": added.name, "kind": added.kind, "documents": documents})
+
+
+@sources_app.command("list")
+@_reports_errors
+def sources_list(*, as_json: Json = False) -> None:
+    """Every source with the number of its documents."""
+    from headwater.documents.sources import list_items, load_sources
+
+    rows = [
+        {
+            "name": source.name,
+            "kind": source.kind,
+            "location": source.location,
+            "documents": len(list_items(source)),
+        }
+        for source in load_sources(Settings().sources_file)
+    ]
+    for row in rows:
+        console.print(
+            f"{row['name']}  {row['kind']}  {_plain(str(row['location']))}  {row['documents']} documents"
+        )
+    if as_json:
+        _print_json({"sources": rows})
+
+
+@sources_app.command("remove")
+@_reports_errors
+def sources_remove(name: str, *, as_json: Json = False) -> None:
+    """Remove a source. The next build drops its documents, all the way to the index."""
+    from headwater.documents.sources import remove_source
+
+    remove_source(Settings().sources_file, name)
+    console.print(f"Removed {name}. Now `headwater build`.")
+    if as_json:
+        _print_json({"removed": name})
+
+
+@golden_app.command("add")
+@_reports_errors
+def golden_add(
+    question: Annotated[str, typer.Option(prompt=True)],
+    reference: Annotated[str, typer.Option(prompt=True, help="The right answer.")],
+    uri: Annotated[str, typer.Option(prompt=True, help="URI of the document that holds it.")],
+    *,
+    as_json: Json = False,
+) -> None:
+    """Add a question of your own; it judges every later release."""
+    from headwater.datasets.golden import add
+    from headwater.lake import Lake
+
+    settings = Settings()
+    item = add(settings.golden_file, question, reference, uri, lake=Lake(settings.lake))
+    console.print(f"Added {item.id}. Now `headwater build`.")
+    if as_json:
+        _print_json({"id": item.id})
+
+
+@golden_app.command("review")
+@_reports_errors
+def golden_review(
+    *,
+    accept_all: Annotated[bool, typer.Option("--accept-all", help="Accept all that wait.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Go through the provisional questions: accept, edit or reject each."""
+    from headwater.datasets.golden import accept, pending, reject
+    from headwater.lake import Lake
+
+    settings = Settings()
+    waiting = pending(Lake(settings.lake))
+    counts = {"waiting": len(waiting), "accepted": 0, "rejected": 0}
+    if not waiting:
+        console.print("No provisional question waits for review.")
+    for item in waiting:
+        console.print(f"\n[bold]{_plain(item.question)}[/bold]  [dim]{_plain(item.uris[0])}[/dim]")
+        console.print(_plain(item.reference))
+        choice = (
+            "a" if accept_all else typer.prompt("[a]ccept, [r]eject, [s]kip, [q]uit", "s", err=True)
+        )
+        if choice == "a":
+            accept(settings.golden_file, item)
+            counts["accepted"] += 1
+        elif choice == "r":
+            reject(settings.golden_file, item.id)
+            counts["rejected"] += 1
+        elif choice == "q":
+            break
+    if as_json:
+        _print_json(counts)
+
+
+def main() -> None:
+    """Run the command line; `python -m headwater.cli` is the same as `headwater`."""
+    app(prog_name="headwater")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

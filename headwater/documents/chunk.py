@@ -1,0 +1,129 @@
+"""`document_shards`: the chunks of every document, split along its structure.
+
+A document is split again only where its text, title or headings changed.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
+
+from headwater.documents.clean import read_documents
+from headwater.documents.parsed import fold
+from headwater.documents.split import embed_text, split_text
+from headwater.documents.stage import (
+    ShardCounts,
+    ShardWriter,
+    StageStats,
+    stage_stats,
+    with_retired,
+)
+from headwater.documents.tokens import TokenCounter, token_counter, tokenizer_digest
+from headwater.lake import Lake
+from headwater.progress import track
+from headwater.records import Chunk, CleanDocument, digest_of
+
+STAGE_VERSION = "chunk/1"
+_LIGHT = ["uri", "shard", "digest"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkStats(StageStats):
+    """Counts are documents, as in `StageStats`; `chunks` is what these shards now hold."""
+
+    chunks: int
+
+
+def shard_documents(
+    lake: Lake, shards: Sequence[str], max_tokens: int, embedding_model: str
+) -> ChunkStats:
+    """Bring `document_shards` up to `clean_documents`, in these shards.
+
+    Args:
+        max_tokens: bound of a chunk with its heading path, special tokens not counted.
+        embedding_model: whose tokenizer counts.
+    """
+    shards = with_retired(lake, "document_shards", "clean_documents", shards)
+    where = {"shard": shards}
+    documents = lake.read("clean_documents", columns=_LIGHT, where=where).to_pylist()
+    columns = ["uri", "shard", "input_digest"]
+    stored = lake.read("document_shards", columns=columns, where=where).to_pylist()
+    version = digest_of(STAGE_VERSION, max_tokens, tokenizer_digest(embedding_model))
+    count_tokens = token_counter(embedding_model)
+
+    wanted: dict[str, dict[str, str]] = {shard: {} for shard in shards}
+    for row in documents:
+        wanted[row["shard"]][row["uri"]] = digest_of(version, row["uri"], row["digest"])
+    held: dict[str, dict[str, str]] = {shard: {} for shard in shards}
+    for row in stored:
+        held[row["shard"]][row["uri"]] = row["input_digest"]
+
+    writer = ShardWriter(lake, "document_shards")
+    counts = {shard: ShardCounts() for shard in shards}
+    for shard in track(shards, what="splitting documents"):
+        want, have, count = wanted[shard], held[shard], counts[shard]
+        keep = {uri for uri in want if have.get(uri) == want[uri]}
+        changed = sorted(want.keys() - keep)
+        rows = [
+            {**asdict(chunk), "input_digest": want[document.uri]}
+            for document in read_documents(lake, shard, changed)
+            for chunk in split(document, max_tokens, count_tokens)
+        ]
+        count.seen, count.processed, count.reused = len(want), len(changed), len(keep)
+        count.removed = len(have.keys() - want.keys())
+        if changed or count.removed:
+            writer.replace(shard, keep, rows)
+    stats = stage_stats(writer, STAGE_VERSION, ["digest"], counts)
+    return _with_chunks(lake, stats)
+
+
+def split(document: CleanDocument, max_tokens: int, count_tokens: TokenCounter) -> list[Chunk]:
+    """The chunks of a document, in order; their spans join to its text.
+
+    Args:
+        max_tokens: bound of `embed_text(chunk.heading, chunk.text)`, special tokens not counted.
+        count_tokens: counts the tokens of each of a batch of texts.
+    """
+    spans = split_text(document.text, document.title, document.headings, max_tokens, count_tokens)
+    offsets = [0]
+    for span in spans:
+        offsets.append(offsets[-1] + len(span.text.encode()))
+    seen: Counter[str] = Counter()
+    chunks = []
+    for ordinal, (start, end) in enumerate(pairwise(offsets)):
+        heading, text = spans[ordinal].heading, spans[ordinal].text.strip()
+        embed_digest = digest_of(fold(embed_text(heading, text)))
+        # Named by what it says, so that an edit before it does not rename it.
+        name = digest_of(document.uri, embed_digest, seen[embed_digest])
+        seen[embed_digest] += 1
+        stored = (name, document.uri, document.source, ordinal, start, end, document.title)
+        chunks.append(
+            Chunk(
+                id=name,
+                uri=document.uri,
+                source=document.source,
+                shard=document.shard,
+                ordinal=ordinal,
+                start=start,
+                end=end,
+                title=document.title,
+                heading=heading,
+                text=text,
+                tokens=spans[ordinal].tokens,
+                embed_digest=embed_digest,
+                digest=digest_of(*stored, heading, text),
+                input_digest=document.digest,
+            )
+        )
+    return chunks
+
+
+def _with_chunks(lake: Lake, stats: StageStats) -> ChunkStats:
+    shards = list(stats.per_shard)
+    rows = lake.read("document_shards", columns=["shard"], where={"shard": shards})
+    chunks = Counter(rows["shard"].to_pylist())
+    values = {field.name: getattr(stats, field.name) for field in fields(stats)}
+    values["per_shard"] = {
+        shard: {**count, "chunks": chunks[shard]} for shard, count in stats.per_shard.items()
+    }
+    return ChunkStats(**values, chunks=chunks.total())

@@ -1,0 +1,101 @@
+"""What a format's parser hands back: blocks of text, or a refusal with its reason.
+
+Knows how text is normalised and how headings get their byte offsets; knows no format.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from headwater.records import Heading
+
+#: A heading longer than this is cut where it is used as a label.
+MAX_HEADING = 160
+#: Characters that no reader sees: controls except tab and newline, zero-width marks, direction
+#: overrides and tags. They serve to hide text from a person, not to tell one something.
+_UNSEEN = dict.fromkeys(
+    (
+        *(code for code in range(160) if chr(code) not in "\t\n\x85" and not 32 <= code < 127),
+        *(0xAD, 0x200B, 0x200E, 0x200F, 0xFEFF),
+        *range(0x202A, 0x202F),
+        *range(0x2060, 0x2070),
+        *range(0xFFF9, 0xFFFC),
+        *range(0xE0000, 0xE0080),
+    )
+)
+_LINE_END = re.compile(r"\r\n?|[\f\v\x85\u2028\u2029]")
+#: More blanks than a drawn table needs: they would be a chunk of nothing.
+_WIDE = re.compile(r"[^\S\n]{65,}")
+
+
+class Rejected(Exception):
+    """A document that cannot be indexed; `reason` is a code, `detail` a sentence for a person."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A paragraph, list item, table or code block; the start of a section where `level` is not 0.
+
+    A section is called `heading`, or by its text where that is empty. Text that goes on with an
+    outer section after an inner one starts with the outer heading and its own text.
+    """
+
+    text: str
+    level: int = 0
+    heading: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parsed:
+    """Normalised text with its title and headings; `Heading.start` is a byte offset (UTF-8)."""
+
+    title: str
+    text: str
+    headings: tuple[Heading, ...]
+
+
+def normalise(text: str) -> str:
+    """NFC, `\\n` line ends, no unseen characters, no space at line ends, no blank line inside."""
+    text = unicodedata.normalize("NFC", _LINE_END.sub("\n", text).translate(_UNSEEN))
+    text = _WIDE.sub(" " * 64, text)
+    lines = (line.rstrip() for line in text.split("\n"))
+    return "\n".join(line for line in lines if line)
+
+
+def fold(text: str) -> str:
+    """One line: every run of whitespace is one space."""
+    return " ".join(text.split())
+
+
+def assemble(blocks: Iterable[Block], title: str) -> Parsed:
+    """Join blocks by one blank line each, and give the headings their offsets.
+
+    Args:
+        title: used where it is not empty; otherwise the first heading's text.
+    """
+    pieces: list[str] = []
+    headings: list[Heading] = []
+    offset = 0
+    for block in blocks:
+        text = normalise(block.text)
+        if not text:
+            continue
+        if block.level:
+            name = label(block.heading or text)
+            headings.append(Heading(start=offset, level=block.level, text=name))
+        pieces.append(text)
+        offset += len(text.encode()) + 2
+    title = label(title) or (headings[0].text if headings else "")
+    return Parsed(title=title, text="\n\n".join(pieces), headings=tuple(headings))
+
+
+def label(text: str) -> str:
+    """A heading or title as one line of at most `MAX_HEADING` characters."""
+    line = fold(normalise(text))
+    return line if len(line) <= MAX_HEADING else line[: MAX_HEADING - 1].rstrip() + "…"

@@ -1,0 +1,132 @@
+"""`raw_documents`: the bytes of every document, read again only where its listing changed.
+
+Knows nothing about formats. An item that cannot be read is quarantined under stage "raw".
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from headwater.documents.sources import ReadError, Source, list_items, read_item
+from headwater.documents.stage import (
+    ShardCounts,
+    ShardWriter,
+    StageStats,
+    held_shards,
+    quarantined,
+    stage_stats,
+    write_quarantine,
+)
+from headwater.errors import HeadwaterError
+from headwater.lake import Lake
+from headwater.progress import track
+from headwater.records import Quarantined, SourceItem, digest_bytes, digest_of, shard_of
+
+STAGE_VERSION = "raw/1"
+#: Columns that name the content; the etag does not, it may differ on another machine.
+_DIGESTED = ["uri", "source", "media_type", "licence", "digest"]
+_LIGHT = ["uri", "source", "shard", "etag", "media_type", "licence"]
+log = logging.getLogger("headwater")
+
+
+def update_raw(
+    lake: Lake, sources: Sequence[Source], shards: Sequence[str], n_shards: int, max_bytes: int
+) -> StageStats:
+    """Bring `raw_documents` up to the sources, in these shards.
+
+    An item whose etag, media type and licence are those of its row is not read. Documents that no
+    source lists any more are removed.
+
+    Raises:
+        HeadwaterError: a source is not there, or two sources claim one URI.
+    """
+    listing = _listing(sources, n_shards)
+    # Shards beyond the number in force are left from a higher one: empty them.
+    beyond = {shard for shard in held_shards(lake, "raw_documents") if int(shard, 16) >= n_shards}
+    shards = sorted({*shards, *beyond})
+    stored = {
+        row["uri"]: row
+        for row in lake.read("raw_documents", columns=_LIGHT, where={"shard": shards}).to_pylist()
+    }
+    in_quarantine = quarantined(lake, "raw", shards)
+    stored_in: dict[str, set[str]] = {shard: set() for shard in shards}
+    for row in stored.values():
+        stored_in[row["shard"]].add(row["uri"])
+
+    writer = ShardWriter(lake, "raw_documents")
+    rejected: list[dict[str, Any]] = []
+    counts = {shard: ShardCounts() for shard in shards}
+    for shard in track(shards, what="reading documents"):
+        count, keep, rows = counts[shard], set[str](), []
+        for item, source in listing.get(shard, ()):
+            count.seen += 1
+            expected = _light_row(item, source, shard)
+            refusal = digest_of(STAGE_VERSION, expected, max_bytes)
+            before = in_quarantine.get(item.uri)
+            if stored.get(item.uri) == expected and before is None:
+                count.reused += 1
+                keep.add(item.uri)
+            elif before is not None and before["input_digest"] == refusal:
+                count.reused += 1
+                rejected.append(before)
+            else:
+                count.processed += 1
+                try:
+                    content = read_item(source, item, max_bytes)
+                except ReadError as error:
+                    rejected.append(_refused(expected, error, refusal))
+                else:
+                    body = {"size": len(content), "content": content}
+                    rows.append({**expected, **body, "digest": digest_bytes(content)})
+        gone = stored_in[shard] - keep
+        count.removed = len(gone - {row["uri"] for row in rows})
+        count.quarantined = sum(row["shard"] == shard for row in rejected)
+        if rows or gone:
+            writer.replace(shard, keep, rows)
+    write_quarantine(lake, "raw", shards, rejected)
+    return stage_stats(writer, STAGE_VERSION, _DIGESTED, counts)
+
+
+def _listing(
+    sources: Sequence[Source], n_shards: int
+) -> dict[str, list[tuple[SourceItem, Source]]]:
+    """Items of all sources by shard; a URI belongs to one source."""
+    owners: dict[str, str] = {}
+    listing: dict[str, list[tuple[SourceItem, Source]]] = {}
+    for source in sources:
+        for item in list_items(source):
+            if item.uri in owners:
+                raise HeadwaterError(
+                    f"The sources {owners[item.uri]!r} and {source.name!r} both hold {item.uri}.",
+                    mend="Remove one of them, or give it another base_uri.",
+                )
+            owners[item.uri] = source.name
+            listing.setdefault(shard_of(item.uri, n_shards), []).append((item, source))
+    return listing
+
+
+def _light_row(item: SourceItem, source: Source, shard: str) -> dict[str, Any]:
+    """What decides whether a stored row still stands."""
+    return {
+        "uri": item.uri,
+        "source": source.name,
+        "shard": shard,
+        "etag": item.etag,
+        "media_type": item.media_type,
+        "licence": source.licence,
+    }
+
+
+def _refused(row: dict[str, Any], error: ReadError, refusal: str) -> dict[str, Any]:
+    log.warning("quarantined %s: %s (%s)", row["uri"], error.reason, error.detail)
+    refused = Quarantined(
+        uri=row["uri"],
+        source=row["source"],
+        shard=row["shard"],
+        stage="raw",
+        reason=error.reason,
+        detail=error.detail,
+        input_digest=refusal,
+    )
+    return asdict(refused)

@@ -1,0 +1,358 @@
+"""Sources: the typed `sources.yaml`, the listing of a source, and reading one of its items.
+
+Knows where documents come from, nothing about what is inside them.
+"""
+
+import importlib.util
+import os
+import pkgutil
+import re
+import stat
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import quote_from_bytes, unquote_to_bytes
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from headwater.errors import HeadwaterError
+from headwater.files import write_atomic
+from headwater.records import SourceItem, digest_bytes, digest_of
+
+#: File name suffixes that are documents, and their media types.
+MEDIA_TYPES = {
+    ".md": "text/markdown",
+    ".markdown": "text/markdown",
+    ".html": "text/html",
+    ".htm": "text/html",
+    ".txt": "text/plain",
+    ".rst": "text/plain",
+    ".text": "text/plain",
+    ".pdf": "application/pdf",
+}
+_NAME = r"^[A-Za-z][A-Za-z0-9_-]{0,62}$"
+
+
+class ReadError(Exception):
+    """One item cannot be read; `reason` is the code that its quarantine row carries."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+class _Source(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=_NAME)
+    licence: str = "unknown"
+    owner: str | None = None
+
+
+class FolderSource(_Source):
+    """All documents below a folder; hidden files and links that lead out of it are left out."""
+
+    kind: Literal["folder"] = "folder"
+    path: Path
+    include: list[str] | None = Field(
+        default=None, description="Globs over relative paths; None is all."
+    )
+
+
+class PackageSource(_Source):
+    """Documents that an installed Python package carries.
+
+    With `object` (dotted, below the package) a mapping of key to text; without it the document
+    files in the package's folder.
+    """
+
+    kind: Literal["package"] = "package"
+    package: str = Field(pattern=r"^[A-Za-z_][\w.]*$")
+    object: str | None = Field(default=None, pattern=r"^[A-Za-z_][\w.]*$")
+    base_uri: str | None = Field(
+        default=None, description="What URIs begin with; default `NAME:///`."
+    )
+
+
+Source = FolderSource | PackageSource
+
+
+class _SourcesFile(BaseModel):
+    """The content of a sources.yaml."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    sources: list[Annotated[Source, Field(discriminator="kind")]] = []
+
+
+#: What is indexed where nobody has said anything else.
+DEFAULT_SOURCES: tuple[Source, ...] = (
+    PackageSource(
+        name="python-language-reference",
+        package="pydoc_data",
+        object="topics.topics",
+        base_uri="pydoc://topics/",
+        licence="PSF-2.0",
+    ),
+)
+
+
+def asset_name(source: Source) -> str:
+    """The source's name as an asset key: letters, digits and underscores."""
+    return source.name.replace("-", "_")
+
+
+def load_sources(path: Path) -> list[Source]:
+    """The sources a file lists; the default source where there is no such file.
+
+    Raises:
+        HeadwaterError: the file does not parse or a name is used twice.
+    """
+    try:
+        content = path.read_text("utf-8")
+    except FileNotFoundError:
+        return list(DEFAULT_SOURCES)
+    try:
+        sources = _SourcesFile.model_validate(yaml.safe_load(content) or {}).sources
+    except (yaml.YAMLError, ValidationError) as error:
+        raise HeadwaterError(
+            f"{path} is not a valid list of sources: {_first_line(error)}.",
+            mend="Correct it, or remove the file to start from the default source.",
+        ) from error
+    _check_unique(sources, path)
+    return [_absolute(source, path.parent) for source in sources]
+
+
+def save_sources(path: Path, sources: Sequence[Source]) -> None:
+    """Write sources to a file, atomically; a name must not be used twice."""
+    _check_unique(sources, path)
+    entries = [
+        {"kind": source.kind, **source.model_dump(mode="json", exclude_defaults=True)}
+        for source in sources
+    ]
+    write_atomic(path, yaml.safe_dump({"sources": entries}, sort_keys=False, allow_unicode=True))
+
+
+def add_source(
+    path: Path, location: str, name: str | None = None, *, keep_default: bool = False
+) -> Source:
+    """Add a folder, or `package:NAME`, to a sources file and return what was added.
+
+    Args:
+        path: the sources file; it is created where it does not exist.
+        name: the source's name; made from the location where it is None.
+        keep_default: a file that does not exist yet starts with the default source, too.
+
+    Raises:
+        HeadwaterError: the location is of no kind we read or the name is taken.
+    """
+    sources = load_sources(path) if keep_default or path.exists() else []
+    source = _source_at(location, name)
+    save_sources(path, [*sources, source])
+    return source
+
+
+def remove_source(path: Path, name: str) -> None:
+    """Remove a source from a sources file; its documents go with the next build."""
+    sources = load_sources(path)
+    rest = [source for source in sources if name not in (source.name, asset_name(source))]
+    if len(rest) == len(sources):
+        known = ", ".join(source.name for source in sources) or "none"
+        raise HeadwaterError(f"There is no source {name!r}.", mend=f"The sources are: {known}.")
+    save_sources(path, rest)
+
+
+def list_items(source: Source) -> list[SourceItem]:
+    """All documents of a source, by URI. Reads names, sizes and times, no file's bytes.
+
+    Raises:
+        HeadwaterError: the folder or package is not there. (An empty listing would look as if
+            every document had been deleted.)
+    """
+    if isinstance(source, PackageSource) and source.object:
+        items = [
+            SourceItem(
+                uri=_base(source) + _quote(key.encode()),
+                source=source.name,
+                size=len(text.encode("utf-8", "surrogatepass")),
+                etag=digest_bytes(text.encode("utf-8", "surrogatepass")),
+                media_type="text/plain",
+            )
+            for key, text in _mapping(source).items()
+        ]
+    else:
+        items = [_file_item(source, relative, status) for relative, status in _files(source)]
+    return sorted(items, key=lambda item: item.uri)
+
+
+def listing_digest(items: Sequence[SourceItem]) -> str:
+    """What a source holds, in one digest; it changes when a document may have."""
+    return digest_of(sorted((item.uri, item.size, item.etag) for item in items))
+
+
+def read_item(source: Source, item: SourceItem, max_bytes: int) -> bytes:
+    """The bytes of one item.
+
+    Raises:
+        ReadError: `too_large` (nothing is read), `missing`, `unreadable`, `outside_source`.
+    """
+    if item.size > max_bytes:
+        raise ReadError("too_large", f"{item.size:,} bytes; the limit is {max_bytes:,}")
+    key = unquote_to_bytes(item.uri.removeprefix(_base(source)))
+    if isinstance(source, PackageSource) and source.object:
+        return _mapping(source)[key.decode()].encode("utf-8", "surrogatepass")
+    root = _root(source)
+    path = root / os.fsdecode(key)
+    try:
+        if not path.resolve(strict=True).is_relative_to(root):
+            raise ReadError("outside_source", "the path leads out of its folder")
+        with path.open("rb") as file:
+            content = file.read(max_bytes + 1)
+    except FileNotFoundError as error:
+        raise ReadError("missing", "the file vanished after it was listed") from error
+    except OSError as error:
+        raise ReadError("unreadable", error.strerror or str(error)) from error
+    if len(content) > max_bytes:
+        raise ReadError("too_large", f"it grew beyond {max_bytes:,} bytes while it was read")
+    return content
+
+
+def _files(source: Source) -> Iterator[tuple[str, os.stat_result]]:
+    """Relative paths of a folder's documents with their status."""
+    root = _root(source)
+    include = source.include if isinstance(source, FolderSource) else None
+
+    def refuse(error: OSError) -> None:
+        raise HeadwaterError(
+            f"The source {source.name!r} cannot list {error.filename}: {error.strerror}.",
+            mend="Make the folder readable, or leave it out of the source.",
+        )
+
+    for folder, subfolders, names in os.walk(root, onerror=refuse):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        for name in sorted(names):
+            path = Path(folder, name)
+            if name.startswith(".") or path.suffix.lower() not in MEDIA_TYPES:
+                continue
+            relative = path.relative_to(root).as_posix()
+            if include and not any(fnmatch(relative, pattern) for pattern in include):
+                continue
+            if path.is_symlink() and not path.resolve().is_relative_to(root):
+                continue
+            try:
+                status = path.stat()
+            except FileNotFoundError:
+                continue  # a dangling link, or deleted while we were listing
+            if stat.S_ISREG(status.st_mode):
+                yield relative, status
+
+
+def _file_item(source: Source, relative: str, status: os.stat_result) -> SourceItem:
+    # The change time catches an edit that keeps size and modification time.
+    return SourceItem(
+        uri=_base(source) + _quote(os.fsencode(relative)),
+        source=source.name,
+        size=status.st_size,
+        etag=f"{status.st_mtime_ns}-{status.st_ctime_ns}-{status.st_size}",
+        media_type=MEDIA_TYPES[Path(relative).suffix.lower()],
+    )
+
+
+def _root(source: Source) -> Path:
+    """The folder that a source's files lie in."""
+    if isinstance(source, FolderSource):
+        path, mend = source.path, f"Restore it, or run `headwater sources remove {source.name}`."
+    else:
+        spec = _find_spec(source.package)
+        places = list(spec.submodule_search_locations or []) if spec else []
+        path = Path(places[0]) if places else Path(f"package:{source.package}")
+        mend = "Install the package in this environment."
+    if not path.is_dir():
+        raise HeadwaterError(f"The source {source.name!r} is not there: {path}.", mend=mend)
+    return path.resolve()
+
+
+def _find_spec(package: str) -> Any:
+    try:
+        return importlib.util.find_spec(package)
+    except ModuleNotFoundError:
+        return None
+
+
+def _mapping(source: PackageSource) -> dict[str, str]:
+    name = f"{source.package}.{source.object}"
+    try:
+        value = pkgutil.resolve_name(name)
+    except (ImportError, AttributeError) as error:
+        raise HeadwaterError(
+            f"The source {source.name!r} names {name}, which is not there.",
+            mend="Install the package in this environment, or correct its entry.",
+        ) from error
+    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+        raise HeadwaterError(
+            f"The source {source.name!r} names {name}, which is no mapping of names to texts.",
+            mend="Name a dictionary of strings, or leave `object` out to read the files.",
+        )
+    return value
+
+
+def _source_at(location: str, name: str | None) -> Source:
+    try:
+        if location.startswith("package:"):
+            package = location.removeprefix("package:")
+            return PackageSource(name=name or _slug(package), package=package)
+        if re.match(r"^[A-Za-z][A-Za-z0-9+.-]*:", location):
+            raise HeadwaterError(
+                f"{location} cannot be a source yet.",
+                mend="The kinds are: a folder, and package:NAME.",
+            )
+        path = Path(location).expanduser().resolve()
+        if not path.is_dir():
+            raise HeadwaterError(f"There is no folder {path}.", mend="Name a folder of documents.")
+        return FolderSource(name=name or _slug(path.name), path=path)
+    except ValidationError as error:
+        raise HeadwaterError(
+            f"{name or location!r} makes no source: {_first_line(error)}.",
+            mend="Give it a name of letters, digits, - and _ with --name.",
+        ) from error
+
+
+def _absolute(source: Source, folder: Path) -> Source:
+    """A folder in a sources file counts from the file's own folder."""
+    if not isinstance(source, FolderSource):
+        return source
+    return source.model_copy(update={"path": (folder / source.path.expanduser()).resolve()})
+
+
+def _check_unique(sources: Sequence[Source], path: Path) -> None:
+    names = [asset_name(source).lower() for source in sources]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise HeadwaterError(
+            f"Two sources in {path} are called {twice!r}.",
+            mend="Give one of them another name (sources add --name).",
+        )
+
+
+def _slug(text: str) -> str:
+    slug = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60].strip("-")
+    return slug if slug[:1].isalpha() else f"source-{slug}".strip("-")
+
+
+def _base(source: Source) -> str:
+    base = source.base_uri if isinstance(source, PackageSource) else None
+    return base or f"{source.name}:///"
+
+
+def _quote(path: bytes) -> str:
+    return quote_from_bytes(path, safe="/")
+
+
+def _first_line(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+    return str(error).splitlines()[0]

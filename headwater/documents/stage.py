@@ -1,0 +1,151 @@
+"""What the three document stages share: their statistics, and writing only what changed.
+
+Knows tables and digests, not documents: a stage says for each shard which rows it keeps and which
+are new; shards without a difference are not written.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from headwater.lake import Lake, rows_to_table
+from headwater.records import digest_of
+
+#: New rows are held in memory up to about this size before they are committed.
+FLUSH_BYTES = 32 * 2**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageStats:
+    """What one run of a stage over some shards did; counts are documents unless named otherwise.
+
+    `quarantined` counts what lies in quarantine for this stage after the run, in these shards.
+    `digest` names the content of the stage's whole table, `shard_digests` that of each shard.
+    """
+
+    seen: int
+    processed: int
+    reused: int
+    quarantined: int
+    removed: int
+    shards_written: tuple[str, ...]
+    digest: str
+    per_shard: dict[str, dict[str, int]]
+    shard_digests: dict[str, str]
+
+
+@dataclass(slots=True)
+class ShardCounts:
+    """Counters of one shard while a stage works on it."""
+
+    seen: int = 0
+    processed: int = 0
+    reused: int = 0
+    quarantined: int = 0
+    removed: int = 0
+
+
+@dataclass(slots=True)
+class ShardWriter:
+    """Collects the new content of shards and commits it in a few Delta commits.
+
+    Rows are identified by `uri`: a kept document keeps all its rows.
+    """
+
+    lake: Lake
+    table: str
+    written: list[str] = field(default_factory=list)
+    _pending: dict[str, pa.Table] = field(default_factory=dict)
+    _bytes: int = 0
+
+    def replace(self, shard: str, keep: set[str], rows: Sequence[Mapping[str, Any]]) -> None:
+        """Make a shard hold the stored rows of the documents in `keep`, and the new rows."""
+        new = rows_to_table(self.table, rows)
+        self._bytes += new.nbytes
+        if keep:
+            old = self.lake.read(self.table, where={"shard": [shard]})
+            old = old.filter(pc.is_in(old["uri"], pa.array(sorted(keep), pa.string())))
+            new = pa.concat_tables([old, new])
+        keys = [name for name in ("uri", "ordinal") if name in new.column_names]
+        self._pending[shard] = new.sort_by([(key, "ascending") for key in keys])
+        if self._bytes >= FLUSH_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Commit what is pending."""
+        if self._pending:
+            shards = list(self._pending)
+            rows = pa.concat_tables(self._pending.values())
+            self.lake.replace(self.table, rows, keys=shards)
+            self.written += shards
+            self._pending, self._bytes = {}, 0
+
+
+def quarantined(lake: Lake, stage: str, shards: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Rows that a stage has put into quarantine, by URI."""
+    rows = lake.read("quarantine", where={"shard": shards, "stage": [stage]})
+    return {row["uri"]: row for row in rows.to_pylist()}
+
+
+def write_quarantine(
+    lake: Lake, stage: str, shards: Sequence[str], rows: Sequence[Mapping[str, Any]]
+) -> None:
+    """Make `rows` all that a stage holds in quarantine in these shards; other stages' rows stay."""
+    table = lake.read("quarantine", where={"shard": shards})
+    mine = pc.equal(table["stage"], stage)
+    old = {row["uri"]: row for row in table.filter(mine).to_pylist()}
+    new = {row["uri"]: dict(row) for row in rows}
+    changed = sorted(
+        {(old | new)[uri]["shard"] for uri in old | new if old.get(uri) != new.get(uri)}
+    )
+    if not changed:
+        return
+    others = table.filter(pc.invert(mine))
+    everything = pa.concat_tables([others, rows_to_table("quarantine", list(new.values()))])
+    kept = everything.filter(pc.is_in(everything["shard"], pa.array(changed, pa.string())))
+    lake.replace(
+        "quarantine", kept.sort_by([("stage", "ascending"), ("uri", "ascending")]), keys=changed
+    )
+
+
+def held_shards(lake: Lake, table: str) -> set[str]:
+    """Shards of which a table holds rows."""
+    return set(pc.unique(lake.read(table, columns=["shard"])["shard"]).to_pylist())
+
+
+def with_retired(lake: Lake, table: str, upstream: str, shards: Sequence[str]) -> list[str]:
+    """`shards`, and those that a table still holds and its upstream no longer does.
+
+    Such shards appear when the number of shards is lowered; a stage visits them to empty them.
+    """
+    return sorted({*shards, *(held_shards(lake, table) - held_shards(lake, upstream))})
+
+
+def stage_stats(
+    writer: ShardWriter, version: str, columns: Sequence[str], counts: Mapping[str, ShardCounts]
+) -> StageStats:
+    """Flush the writer and sum up; digests are those of the rows' `columns` as they now stand.
+
+    They do not depend on row order or time: `digest_of(version, sorted digests of the rows)`.
+    """
+    writer.flush()
+    writer.lake.ensure([writer.table])
+    by_shard: dict[str, list[str]] = {shard: [] for shard in counts}
+    for row in writer.lake.read(writer.table, columns=["shard", *columns]).to_pylist():
+        digest = digest_of(*(row[column] for column in columns))
+        by_shard.setdefault(row["shard"], []).append(digest)
+    everything = sorted(digest for digests in by_shard.values() for digest in digests)
+    return StageStats(
+        seen=sum(count.seen for count in counts.values()),
+        processed=sum(count.processed for count in counts.values()),
+        reused=sum(count.reused for count in counts.values()),
+        quarantined=sum(count.quarantined for count in counts.values()),
+        removed=sum(count.removed for count in counts.values()),
+        shards_written=tuple(sorted(writer.written)),
+        digest=digest_of(version, everything),
+        per_shard={shard: asdict(count) for shard, count in counts.items()},
+        shard_digests={shard: digest_of(version, sorted(by_shard[shard])) for shard in counts},
+    )

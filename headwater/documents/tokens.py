@@ -1,0 +1,65 @@
+"""Counting tokens as the embedding model does, without loading the model."""
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from headwater.errors import HeadwaterError
+from headwater.records import digest_file
+
+#: Counts the tokens of each text, special tokens not included.
+TokenCounter = Callable[[Sequence[str]], list[int]]
+_BATCH = 4096
+
+
+@lru_cache(maxsize=4)
+def token_counter(embedding_model: str) -> TokenCounter:
+    """The counter of an embedding model.
+
+    Args:
+        embedding_model: `package:NAME` or a folder, as in `Settings.embedding_model`.
+
+    Raises:
+        HeadwaterError: there is no tokenizer there.
+    """
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(_tokenizer_file(embedding_model)))
+    # The file asks for a fixed length; we count what is there.
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+
+    def count(texts: Sequence[str]) -> list[int]:
+        counts: list[int] = []
+        for start in range(0, len(texts), _BATCH):
+            batch = list(texts[start : start + _BATCH])
+            encoded = tokenizer.encode_batch_fast(batch, add_special_tokens=False)
+            counts += [len(encoding) for encoding in encoded]
+        return counts
+
+    return count
+
+
+def tokenizer_digest(embedding_model: str) -> str:
+    """Digest of the tokenizer that `token_counter` counts with."""
+    return digest_file(_tokenizer_file(embedding_model))
+
+
+def _tokenizer_file(embedding_model: str) -> Path:
+    package = embedding_model.removeprefix("package:")
+    if package == embedding_model:
+        roots = [Path(embedding_model).expanduser()]
+    else:
+        spec = importlib.util.find_spec(package)
+        roots = [Path(place) for place in (spec and spec.submodule_search_locations) or ()]
+    found = sorted(
+        (file for root in roots for file in root.glob("**/tokenizer.json")),
+        key=lambda file: (len(file.parts), str(file)),
+    )
+    if not found:
+        raise HeadwaterError(
+            f"The embedding model {embedding_model!r} has no tokenizer.json.",
+            mend="Install the package, or set HEADWATER_EMBEDDING_MODEL to a model's folder.",
+        )
+    return found[0]

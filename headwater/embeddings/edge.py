@@ -1,0 +1,275 @@
+"""Index versions in folders, by Qdrant Edge: the real engine in process, no server.
+
+An Edge folder is locked by one process and written even by readers. So a version is built beside,
+closed, and published by one rename; whoever reads works on a private copy; what is published never
+changes, and `index.json` holds the digest of each of its files.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from headwater.embeddings import bm25
+from headwater.embeddings.folders import age, copy_folder, folder_digests
+from headwater.embeddings.store import (
+    BATCH,
+    DENSE,
+    MARGIN,
+    SPARSE,
+    BuildStats,
+    Contents,
+    Point,
+    Vector,
+    batches,
+    no_version,
+    point_key,
+    to_hits,
+)
+from headwater.errors import IntegrityError
+from headwater.files import new_folder, read_json, write_json
+from headwater.progress import track
+from headwater.records import Hit, short
+
+if TYPE_CHECKING:
+    from qdrant_edge import EdgeConfig, EdgeShard
+
+MANIFEST, SHARD = "index.json", "shard"
+#: Up to this size an update removes deleted points at once, so that word frequencies, and with
+#: them every score, are those of a full build. Above, that would rebuild the HNSW graph for each
+#: edit; the engine then cleans up when a fifth is deleted.
+EXACT_POINTS = 5_000
+#: Seconds after which an unpublished folder is taken to be a dead process's.
+ABANDONED_S = 86_400.0
+
+
+class EdgeStore:
+    """Versions below one folder.
+
+    Args:
+        root: folder that holds a folder for each version.
+        threads: search threads of an open index.
+    """
+
+    def __init__(self, root: Path, *, threads: int = 2) -> None:
+        self.root = root
+        self.threads = threads
+
+    def versions(self) -> list[str]:
+        """Published versions, the newest last."""
+        manifests = self.root.glob(f"[!.]*/{MANIFEST}")
+        found = sorted((path.stat().st_mtime_ns, path.parent.name) for path in manifests)
+        return [version for _, version in found]
+
+    def renew(self, version: str) -> None:
+        """Make a published version the newest, by the time of its manifest."""
+        self._manifest(version)
+        os.utime(self.root / version / MANIFEST)
+
+    def build(self, version: str, contents: Contents, *, base: str | None = None) -> BuildStats:
+        """Build a version, from a copy of `base` where one is given, and publish it."""
+        if (self.root / version / MANIFEST).is_file():
+            return BuildStats(points=self._manifest(version)["points"], added=0, removed=0)
+        self._sweep()
+        with new_folder(self.root / version) as work:
+            shard = self._shard(work / SHARD, contents, base)
+            try:
+                added, removed = _update(shard, contents)
+                shard.optimize()
+                shard.flush()
+                points = shard.info().points_count
+            finally:
+                shard.close()
+            if points != len(contents.digests):
+                raise IntegrityError(
+                    f"Index {short(version)} has {points} points, not {len(contents.digests)}.",
+                    mend="Run the build again; if it persists, remove the earlier versions.",
+                )
+            write_json(work / MANIFEST, _manifest_of(work, version, points, contents.dimension))
+        return BuildStats(points=points, added=added, removed=removed)
+
+    def open(self, version: str) -> "EdgeIndex":
+        """Open a private copy of a version, its digests checked."""
+        from qdrant_edge import EdgeShard
+
+        self._sweep()
+        place = self.root / ".open"
+        place.mkdir(parents=True, exist_ok=True)
+        copy = Path(tempfile.mkdtemp(dir=place, prefix=f"{os.getpid()}-"))
+        try:
+            manifest = self._copy(version, copy / SHARD)
+            config = self._config(manifest["points"], manifest["dimension"])
+            shard = EdgeShard.load(str(copy / SHARD), config)
+        except BaseException:
+            shutil.rmtree(copy, ignore_errors=True)
+            raise
+        return EdgeIndex(version, shard, copy)
+
+    def delete(self, version: str) -> None:
+        """Remove a version: hidden by a rename first, so that nobody sees half of one."""
+        folder = self.root / version
+        if folder.exists():
+            doomed = Path(tempfile.mkdtemp(dir=self.root, prefix=".deleted-"))
+            folder.replace(doomed / version)
+            shutil.rmtree(doomed, ignore_errors=True)
+
+    def verify(self, version: str) -> None:
+        """Compare every file with its digest. Raises IntegrityError where one differs."""
+        files = self._manifest(version)["files"]
+        _check(version, files, folder_digests(self.root / version / SHARD))
+
+    def _shard(self, folder: Path, contents: Contents, base: str | None) -> "EdgeShard":
+        """A new shard, or a writable copy of a version's."""
+        from qdrant_edge import EdgeShard
+
+        config = self._config(len(contents.digests), contents.dimension)
+        if base is None:
+            folder.mkdir()
+            return EdgeShard.create(str(folder), config)
+        self._copy(base, folder)
+        return EdgeShard.load(str(folder), config)
+
+    def _copy(self, version: str, target: Path) -> Mapping[str, Any]:
+        """Copy a version's data and check the copy; returns the manifest."""
+        manifest = self._manifest(version)
+        _check(version, manifest["files"], copy_folder(self.root / version / SHARD, target))
+        return manifest
+
+    def _config(self, points: int, dimension: int) -> "EdgeConfig":
+        from qdrant_edge import (
+            Distance,
+            EdgeConfig,
+            EdgeOptimizersConfig,
+            EdgeSparseVectorParams,
+            EdgeVectorParams,
+            Modifier,
+        )
+
+        exact = EdgeOptimizersConfig(
+            deleted_threshold=1e-6, vacuum_min_vector_number=1, default_segment_number=1
+        )
+        return EdgeConfig(
+            vectors={DENSE: EdgeVectorParams(dimension, Distance.Cosine)},
+            sparse_vectors={SPARSE: EdgeSparseVectorParams(modifier=Modifier.Idf)},
+            optimizers=exact if points <= EXACT_POINTS else EdgeOptimizersConfig(),
+            max_search_threads=self.threads,
+            wal_enabled=True,
+        )
+
+    def _manifest(self, version: str) -> Mapping[str, Any]:
+        manifest = read_json(self.root / version / MANIFEST)
+        if manifest is None:
+            raise no_version(version, str(self.root))
+        return dict(manifest)
+
+    def _sweep(self) -> None:
+        """Remove what killed processes have left: private copies, half-built, half-deleted ones."""
+        for copy in self.root.glob(".open/*-*"):
+            if not psutil.pid_exists(int(copy.name.split("-")[0])):
+                shutil.rmtree(copy, ignore_errors=True)
+        for left in [*self.root.glob(".deleted-*"), *self.root.glob(".*.partial-*")]:
+            if age(left) > ABANDONED_S:
+                shutil.rmtree(left, ignore_errors=True)
+
+
+class EdgeIndex:
+    """An open version, on a private copy that is removed by `close`."""
+
+    def __init__(self, version: str, shard: "EdgeShard", copy: Path) -> None:
+        self.version = version
+        self._shard = shard
+        self._copy = copy
+
+    def dense(self, vector: Vector, limit: int) -> list[Hit]:
+        """Nearest chunks by cosine similarity."""
+        return self._search(vector.tolist(), DENSE, limit)
+
+    def bm25(self, text: str, limit: int) -> list[Hit]:
+        """Best chunks by BM25."""
+        from qdrant_edge import SparseVector
+
+        indices, values = bm25.query_weights(text)
+        return self._search(SparseVector(indices, values), SPARSE, limit) if indices else []
+
+    def count(self) -> int:
+        """Number of points."""
+        return int(self._shard.info().points_count)
+
+    def close(self) -> None:
+        """Close the engine and remove the private copy."""
+        self._shard.close()
+        shutil.rmtree(self._copy, ignore_errors=True)
+
+    def _search(self, vector: Any, using: str, limit: int) -> list[Hit]:
+        from qdrant_edge import Query, QueryRequest
+
+        found = self._shard.query(
+            QueryRequest(limit + MARGIN, query=Query.Nearest(vector, using), with_payload=True)
+        )
+        return to_hits([(point.score, point.payload or {}) for point in found], limit)
+
+
+def _update(shard: "EdgeShard", contents: Contents) -> tuple[int, int]:
+    """Make a shard hold `contents`; returns how many points were written and deleted."""
+    from qdrant_edge import UpdateOperation
+
+    present = _stored_digests(shard)
+    gone: list[Any] = [point_key(id) for id in present if id not in contents.digests]
+    if gone:
+        shard.update(UpdateOperation.delete_points(gone))
+    wanted = contents.digests.items()
+    changed = [id for id, digest in wanted if present.get(id) != digest]
+    total = -(-len(changed) // BATCH)
+    for ids in track(batches(changed), what="indexing (batches of chunks)", total=total):
+        shard.update(UpdateOperation.upsert_points([_point(p) for p in contents.fetch(ids)]))
+    return len(changed), len(gone)
+
+
+def _stored_digests(shard: "EdgeShard") -> dict[str, str]:
+    from qdrant_edge import ScrollRequest
+
+    stored: dict[str, str] = {}
+    offset = None
+    while True:
+        records, offset = shard.scroll(
+            ScrollRequest(offset=offset, limit=10_000, with_payload=["id", "digest"])
+        )
+        stored |= {r.payload["id"]: r.payload["digest"] for r in records if r.payload}
+        if offset is None:
+            return stored
+
+
+def _point(point: Point) -> Any:
+    from qdrant_edge import Point as EdgePoint
+    from qdrant_edge import SparseVector
+
+    sparse = SparseVector(*bm25.document_weights(point.payload))
+    return EdgePoint(
+        point_key(point.id),
+        {DENSE: point.vector.tolist(), SPARSE: sparse},
+        {**point.payload, "digest": point.digest},
+    )
+
+
+def _manifest_of(work: Path, version: str, points: int, dimension: int) -> dict[str, Any]:
+    return {
+        "version": version,
+        "points": points,
+        "dimension": dimension,
+        "files": folder_digests(work / SHARD),
+    }
+
+
+def _check(version: str, expected: Mapping[str, str], actual: Mapping[str, str]) -> None:
+    wrong = sorted(
+        name for name in {**expected, **actual} if expected.get(name) != actual.get(name)
+    )
+    if wrong:
+        raise IntegrityError(
+            f"Index {short(version)} is damaged: {', '.join(wrong[:3])} differ from their digests.",
+            mend="Delete the version's folder and run `headwater build`.",
+        )

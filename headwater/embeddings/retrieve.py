@@ -1,0 +1,151 @@
+"""Question to passages: dense and BM25 rankings, fused, repeated passages shown once.
+
+Knows an index and an encoder. Fusion is done here, not in the store, so that every backend gives
+the same answer.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Literal, Protocol
+
+from headwater.embeddings.store import Index, Vector, VectorStore
+from headwater.errors import HeadwaterError
+from headwater.records import Hit, digest_of
+
+Mode = Literal["dense", "bm25", "fused"]
+#: Part of the settings' digest: change it when the same settings rank otherwise.
+RETRIEVAL_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetrievalSettings:
+    """How passages are found; measured on the golden set (docs/experiments.md).
+
+    Args:
+        limit: passages that `retrieve` gives unless told otherwise.
+        depth: how many hits of each ranking take part in the fusion.
+        rrf_k: smoothing constant of reciprocal rank fusion.
+        dense_weight: weight of the dense ranking against 1 - dense_weight for BM25.
+    """
+
+    limit: int = 5
+    depth: int = 50
+    rrf_k: int = 60
+    dense_weight: float = 0.5
+
+    @property
+    def digest(self) -> str:
+        return digest_of(RETRIEVAL_VERSION, asdict(self))
+
+
+class QuestionEncoder(Protocol):
+    """What retrieval needs of an encoder; `headwater.embeddings.encoder.Encoder` is one."""
+
+    def encode(self, texts: Sequence[str], *, what: str = ...) -> Vector: ...
+
+
+class Retriever:
+    """Retrieval over one open index. Safe to use from several threads."""
+
+    def __init__(
+        self,
+        index: Index,
+        encoder: QuestionEncoder,
+        settings: RetrievalSettings = RetrievalSettings(),
+    ) -> None:
+        self.index = index
+        self.encoder = encoder
+        self.settings = settings
+
+    def retrieve(self, question: str, mode: Mode = "fused", limit: int | None = None) -> list[Hit]:
+        """The best passages for a question, best first, none twice.
+
+        Scores compare within one mode: cosine similarity, BM25, or the fused score.
+        """
+        return self.retrieve_many([question], mode, limit)[0]
+
+    def retrieve_many(
+        self, questions: Sequence[str], mode: Mode = "fused", limit: int | None = None
+    ) -> list[list[Hit]]:
+        """`retrieve` for many questions, which are encoded together."""
+        if mode == "bm25":
+            return [self._search(question, None, mode, limit) for question in questions]
+        vectors = self.encoder.encode(questions, what="encoding questions")
+        return [
+            self._search(question, vector, mode, limit)
+            for question, vector in zip(questions, vectors, strict=True)
+        ]
+
+    def _search(
+        self, question: str, vector: Vector | None, mode: Mode, limit: int | None
+    ) -> list[Hit]:
+        wanted = self.settings.limit if limit is None else limit
+        depth = max(self.settings.depth, wanted)
+        dense: list[Hit] = []
+        if vector is not None:
+            dense = _passages(partial(self.index.dense, vector), depth)
+            if mode == "dense":
+                return dense[:wanted]
+        bm25 = _passages(partial(self.index.bm25, question), depth)
+        if mode == "bm25":
+            return bm25[:wanted]
+        return fuse(dense, bm25, self.settings)[:wanted]
+
+
+@contextmanager
+def open_retriever(
+    store: VectorStore,
+    encoder: QuestionEncoder,
+    version: str | None = None,
+    settings: RetrievalSettings = RetrievalSettings(),
+) -> Iterator[Retriever]:
+    """A retriever over a published version (the newest one unless told), closed at the end."""
+    if version is None:
+        published = store.versions()
+        if not published:
+            raise HeadwaterError("No index is published yet.", mend="Run `headwater build`.")
+        version = published[-1]
+    index = store.open(version)
+    try:
+        yield Retriever(index, encoder, settings)
+    finally:
+        index.close()
+
+
+def fuse(dense: Sequence[Hit], bm25: Sequence[Hit], settings: RetrievalSettings) -> list[Hit]:
+    """Weighted reciprocal rank fusion (Cormack et al. 2009): the sum of weight / (k + rank).
+
+    A passage that stands in several documents counts once, as its best dense hit where it has
+    one. Scores are scaled so that the first in both rankings has 1; ties are in order of id.
+    """
+    rankings = _by_passage(dense), _by_passage(bm25)
+    weights = settings.dense_weight, 1 - settings.dense_weight
+    scores: dict[str, float] = defaultdict(float)
+    for weight, ranking in zip(weights, rankings, strict=True):
+        for rank, passage in enumerate(ranking, start=1):
+            scores[passage] += weight * (settings.rrf_k + 1) / (settings.rrf_k + rank)
+    hits = {**rankings[1], **rankings[0]}
+    fused = [replace(hits[passage], score=round(score, 6)) for passage, score in scores.items()]
+    return sorted(fused, key=lambda hit: (-hit.score, hit.id))
+
+
+def _passages(search: Callable[[int], list[Hit]], wanted: int) -> list[Hit]:
+    """Hits until there are enough that differ: documents repeat passages, a reader needs one."""
+    asked = 2 * wanted
+    while True:
+        hits = search(asked)
+        passages = list(_by_passage(hits).values())
+        if len(passages) >= wanted or len(hits) < asked:
+            return passages[:wanted]
+        asked *= 4
+
+
+def _by_passage(hits: Sequence[Hit]) -> dict[str, Hit]:
+    """The first hit of each text, whitespace and case folded, in order."""
+    passages: dict[str, Hit] = {}
+    for hit in hits:
+        passages.setdefault(" ".join(hit.text.split()).casefold(), hit)
+    return passages

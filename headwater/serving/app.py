@@ -1,0 +1,330 @@
+"""The endpoint's HTTP: an OpenAI-compatible FastAPI application over a `Service`.
+
+Knows routes, headers and the wire format; what an answer is and where it comes from is the
+service's business.
+"""
+
+import asyncio
+import base64
+import os
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from contextlib import asynccontextmanager
+from ipaddress import ip_address
+from typing import Any, TypeVar
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from starlette.exceptions import HTTPException
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from headwater.errors import HeadwaterError
+from headwater.serving.answer import Decoding, Turn
+from headwater.serving.openai_types import (
+    MODEL,
+    ApiError,
+    ChatReply,
+    ChatRequest,
+    EmbeddingRequest,
+    event,
+    usage,
+)
+from headwater.serving.service import Finished, Job, Limits, Service, as_api_error
+
+T = TypeVar("T")
+RELEASE_HEADER, TRACE_HEADER = "X-Headwater-Release", "X-Headwater-Trace"
+#: Larger bodies are refused unread.
+MAX_BODY_BYTES = 4 * 2**20
+#: nginx's code for a client that closed the connection; nobody reads it.
+_CLIENT_GONE = 499
+
+
+def create_app(service: Service) -> FastAPI:
+    """The application; it starts the service when the server starts, and closes it at the end."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        service.start()
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(service.close)
+
+    app = FastAPI(title="Headwater", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.add_middleware(BodyLimit)
+    if _is_loopback(service.settings.host):
+        # A web page that makes its name resolve to 127.0.0.1 would otherwise reach us.
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1", "::1"])
+    _add_error_handlers(app, service)
+    _add_api(app, service)
+    _add_operations(app, service)
+    return app
+
+
+def _add_api(app: FastAPI, service: Service) -> None:
+    @app.post("/v1/chat/completions")
+    async def chat(body: ChatRequest, request: Request) -> Response:
+        _check_model(body.model, service)
+        turns = _turns(body, service.limits)
+        job = service.submit(turns, _decoding(body, service.limits), streamed=body.stream)
+        request.state.job = job
+        try:
+            if body.stream:
+                return AnswerStream(job, await _while_connected(request, job.next()), body)
+            answer = (await _while_connected(request, job.end())).response
+        except BaseException:
+            job.cancel()
+            raise
+        tokens = usage(answer.prompt_tokens, answer.completion_tokens)
+        reply = ChatReply(job.trace, job.release).whole(
+            answer.text, answer.finish_reason, tokens, answer.citations
+        )
+        return JSONResponse(reply, headers=_headers(job))
+
+    @app.get("/v1/models")
+    async def models() -> dict[str, Any]:
+        release = service.deployment.release
+        names = [MODEL, release] if release else [MODEL]
+        return {"object": "list", "data": [_model(name) for name in names]}
+
+    @app.get("/v1/models/{name}")
+    async def model(name: str) -> dict[str, Any]:
+        _check_model(name, service)
+        return _model(name)
+
+    @app.post("/v1/embeddings")
+    async def embeddings(body: EmbeddingRequest) -> Response:
+        _check_model(body.model, service)
+        texts = body.texts
+        _check_texts(texts, service.limits)
+        vectors, tokens, release = await service.embed(texts)
+        if body.dimensions not in (None, vectors.shape[1]):
+            raise ApiError(400, f"dimensions must be {vectors.shape[1]}.", param="dimensions")
+        service.metrics.requests.labels("embeddings", "ok").inc()
+        encoded: Sequence[Any] = (
+            [base64.b64encode(row.astype("<f4").tobytes()).decode() for row in vectors]
+            if body.encoding_format == "base64"
+            else vectors.tolist()
+        )
+        data = [
+            {"object": "embedding", "index": index, "embedding": row}
+            for index, row in enumerate(encoded)
+        ]
+        total = {"prompt_tokens": tokens, "total_tokens": tokens}
+        reply = {"object": "list", "data": data, "model": MODEL, "usage": total}
+        return JSONResponse(reply, headers={RELEASE_HEADER: release})
+
+
+def _add_operations(app: FastAPI, service: Service) -> None:
+    @app.get("/healthz")
+    async def healthz() -> dict[str, Any]:
+        return {"status": "ok", "service": MODEL, "pid": os.getpid()}
+
+    @app.get("/readyz")
+    async def readyz() -> JSONResponse:
+        release, error = service.deployment.release, service.deployment.error
+        ready = {
+            "ready": release is not None,
+            "release": release,
+            "error": error and str(error),
+            "service": MODEL,
+            "pid": os.getpid(),
+        }
+        return JSONResponse(ready, status_code=200 if release else 503)
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")
+
+    @app.post("/admin/reload")
+    async def reload(request: Request) -> dict[str, Any]:
+        """Load the release that the pointer names now, not at the next look at it."""
+        if request.client is None or not _is_loopback(request.client.host):
+            raise ApiError(403, "Only this machine may do that.", code="forbidden")
+        return {"release": await asyncio.to_thread(service.deployment.refresh)}
+
+
+def _add_error_handlers(app: FastAPI, service: Service) -> None:
+    def respond(request: Request, error: ApiError) -> JSONResponse:
+        job: Job | None = getattr(request.state, "job", None)
+        headers = _headers(job) if job else {}
+        if job is None:  # an admitted request is counted where its work ends
+            service.metrics.requests.labels(_route(request), _outcome(error.status)).inc()
+        if error.retry_after is not None:
+            headers["Retry-After"] = str(error.retry_after)
+        return JSONResponse(error.to_json(), status_code=error.status, headers=headers)
+
+    @app.exception_handler(ApiError)
+    @app.exception_handler(HeadwaterError)
+    @app.exception_handler(Exception)
+    async def failed(request: Request, error: Exception) -> JSONResponse:
+        return respond(request, as_api_error(error))
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        param = ".".join(str(part) for part in first["loc"][1:]) or None
+        text = f"{param or 'The request'}: {first['msg']}."
+        return respond(request, ApiError(400, text, param=param))
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> JSONResponse:
+        return respond(request, ApiError(error.status_code, str(error.detail)))
+
+
+class AnswerStream(StreamingResponse):
+    """The answer as server-sent events; when the client leaves, the generation ends."""
+
+    def __init__(self, job: Job, first: str | Finished, body: ChatRequest) -> None:
+        headers = {**_headers(job), "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        super().__init__(
+            _events(job, first, include_usage=body.include_usage),
+            media_type="text/event-stream",
+            headers=headers,
+        )
+        self._job = job
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._job.cancel()
+
+
+async def _events(job: Job, first: str | Finished, *, include_usage: bool) -> AsyncIterator[bytes]:
+    reply = ChatReply(job.trace, job.release)
+    yield reply.first()
+    item = first
+    try:
+        while not isinstance(item, Finished):
+            yield reply.piece(item)
+            item = await job.next()
+    except ApiError as error:
+        # The status line is long gone; the official client raises on this event.
+        yield event(error.to_json())
+        return
+    end = item.response
+    tokens = usage(end.prompt_tokens, end.completion_tokens)
+    yield reply.last(end.finish_reason, tokens, end.citations, include_usage=include_usage)
+
+
+async def _while_connected(request: Request, work: Awaitable[T]) -> T:
+    """The result of the work, unless the client leaves first.
+
+    Raises:
+        ApiError: the client left; the response goes nowhere.
+    """
+    working = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise ApiError(_CLIENT_GONE, "The client left.", code="client_gone")
+    finally:
+        working.cancel()
+        gone.cancel()
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _turns(body: ChatRequest, limits: Limits) -> list[Turn]:
+    if len(body.messages) > limits.messages:
+        raise ApiError(400, f"At most {limits.messages} messages.", param="messages")
+    for index, message in enumerate(body.messages):
+        if len(message.content) > limits.message_chars:
+            raise ApiError(
+                400,
+                f"messages[{index}] has {len(message.content)} characters;"
+                f" at most {limits.message_chars} are taken.",
+                param="messages",
+                code="string_above_max_length",
+            )
+    turns = [
+        Turn(role="system" if m.role == "developer" else m.role, content=m.content.strip())
+        for m in body.messages
+    ]
+    if not turns[-1].content:
+        raise ApiError(400, "The last message is empty.", param="messages")
+    return turns
+
+
+def _decoding(body: ChatRequest, limits: Limits) -> Decoding:
+    """The client's choices over ours; more tokens than we give are an upper bound all the same."""
+    default = Decoding()
+    asked = body.max_completion_tokens or body.max_tokens or default.max_tokens
+    return Decoding(
+        max_tokens=min(asked, limits.answer_tokens),
+        temperature=default.temperature if body.temperature is None else body.temperature,
+        seed=(default.seed if body.seed is None else body.seed) % 2**32,
+        stop=body.stops,
+    )
+
+
+def _check_model(name: str, service: Service) -> None:
+    if name not in (MODEL, service.deployment.release):
+        raise ApiError(
+            404,
+            f"The model {name!r} is not served here. Use {MODEL!r}, or the current release's id.",
+            param="model",
+            code="model_not_found",
+        )
+
+
+def _check_texts(texts: Sequence[str], limits: Limits) -> None:
+    if not 1 <= len(texts) <= limits.embedding_texts:
+        raise ApiError(400, f"1 to {limits.embedding_texts} texts are taken.", param="input")
+    for index, text in enumerate(texts):
+        if not text.strip():
+            raise ApiError(400, f"input[{index}] is empty.", param="input")
+
+
+def _model(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": MODEL}
+
+
+def _headers(job: Job) -> dict[str, str]:
+    return {RELEASE_HEADER: job.release, TRACE_HEADER: job.trace}
+
+
+def _route(request: Request) -> str:
+    """A label of few values: the path may be anything."""
+    known = {"/v1/chat/completions": "chat", "/v1/embeddings": "embeddings"}
+    return known.get(request.url.path, "other")
+
+
+def _outcome(status: int) -> str:
+    return "error" if status >= 500 else "rejected" if status == 429 else "invalid"
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class BodyLimit:
+    """Refuses bodies above `MAX_BODY_BYTES`, announced or not."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        read = 0
+
+        async def limited() -> Message:
+            nonlocal read
+            message = await receive()
+            read += len(message.get("body", b""))
+            if read > MAX_BODY_BYTES:
+                raise HTTPException(413, f"The body is larger than {MAX_BODY_BYTES} bytes.")
+            return message
+
+        await self._app(scope, limited, send)

@@ -1,0 +1,132 @@
+"""A client of our own endpoint: find it, ask it, wait for its release. Knows HTTP only."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from headwater.errors import HeadwaterError
+from headwater.files import read_json
+from headwater.settings import Settings
+
+#: Seconds an endpoint on this machine may take to say whether it is ready.
+_READY_TIMEOUT = 3.0
+
+
+class EndpointError(HeadwaterError):
+    """The endpoint refused a request or is not there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """A running endpoint; `error` tells why it has no release, or not the newest."""
+
+    url: str
+    pid: int
+    ready: bool
+    release: str | None
+    error: str | None
+
+
+def endpoint_file(settings: Settings) -> Path:
+    """Where a running endpoint tells its address."""
+    return settings.serving / "endpoint.json"
+
+
+def find_endpoint(settings: Settings) -> Endpoint | None:
+    """The endpoint that runs for this installation, or None.
+
+    What a killed endpoint left behind is not believed: its process must live, and answer as ours.
+    """
+    told = read_json(endpoint_file(settings))
+    if told is None or not psutil.pid_exists(told["pid"]):
+        return None
+    try:
+        ready = _ready(told["url"])
+    except (httpx.HTTPError, ValueError):
+        return None
+    if not isinstance(ready, dict) or ready.get("pid") != told["pid"]:
+        return None
+    return Endpoint(
+        url=told["url"],
+        pid=told["pid"],
+        ready=ready["ready"],
+        release=ready["release"],
+        error=ready["error"],
+    )
+
+
+def ask(url: str, question: str, *, timeout: float = 120.0) -> dict[str, Any]:
+    """One question to the endpoint at `url`.
+
+    Returns:
+        answer; citations, a list of uri, title, heading, start, end, text; release; trace.
+
+    Raises:
+        EndpointError: it is not there, or refused.
+    """
+    body = {"model": "headwater", "messages": [{"role": "user", "content": question}]}
+    try:
+        with _client(timeout) as client:
+            response = client.post(f"{url}/v1/chat/completions", json=body)
+    except httpx.HTTPError as error:
+        raise EndpointError(
+            f"The endpoint at {url} does not answer: {error}.",
+            mend="Start it by `headwater serve`.",
+        ) from error
+    if response.is_error:
+        raise EndpointError(
+            f"The endpoint at {url} refused: {_message(response)}",
+            mend="`headwater status` tells whether it is ready.",
+        )
+    reply = response.json()
+    return {
+        "answer": reply["choices"][0]["message"]["content"],
+        "citations": reply["citations"],
+        "release": response.headers["X-Headwater-Release"],
+        "trace": response.headers["X-Headwater-Trace"],
+    }
+
+
+def wait_for_release(url: str, release: str, timeout: float = 60.0) -> None:
+    """Have the endpoint load what the pointer names, and wait until that is `release`.
+
+    Raises:
+        EndpointError: it did not within `timeout` seconds; says what it told last.
+    """
+    until = time.monotonic() + timeout
+    last = "nothing"
+    while time.monotonic() < until:
+        try:
+            ready = _ready(url)
+        except (httpx.HTTPError, ValueError) as error:
+            last = str(error)
+        else:
+            if ready["release"] == release:
+                return
+            last = ready["error"] or f"serves {ready['release']}"
+        time.sleep(0.1)
+    raise EndpointError(
+        f"The endpoint at {url} did not load release {release} in {timeout:.0f} s: {last}.",
+        mend="See the endpoint's log, then build again.",
+    )
+
+
+def _ready(url: str) -> Any:
+    with _client(_READY_TIMEOUT) as client:
+        return client.get(f"{url}/readyz").json()
+
+
+def _client(timeout: float) -> httpx.Client:
+    # Proxies of the environment are not asked for an address on this machine.
+    return httpx.Client(timeout=timeout, trust_env=False)
+
+
+def _message(response: httpx.Response) -> str:
+    try:
+        return str(response.json()["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return f"{response.status_code} {response.text[:200]}"

@@ -1,0 +1,60 @@
+"""What the endpoint counts, in Prometheus' format. Knows names and labels, not requests."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+
+class Metrics:
+    """The counters of one endpoint, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "headwater_requests",
+            "Requests by route and outcome (ok, aborted, error, invalid, rejected).",
+            ["route", "outcome"],
+            registry=self.registry,
+        )
+        self.seconds = self._histogram("request_seconds", "Arrival to the end of the answer.")
+        self.first_token = self._histogram("first_token_seconds", "Arrival to the first token.")
+        self.waited = self._histogram("queue_seconds", "Arrival to the start of the work.")
+        self.retrieve = self._histogram("retrieve_seconds", "Encoding the question and search.")
+        self.generate = self._histogram("generate_seconds", "Prompt processing and generation.")
+        self.log = self._histogram("request_log_seconds", "Making the log entry durable.")
+        self.tokens = Counter(
+            "headwater_tokens",
+            "Tokens of prompts and answers.",
+            ["kind"],
+            registry=self.registry,
+        )
+        self.refused = Counter(
+            "headwater_refused", "Answers that no document supports.", registry=self.registry
+        )
+        self.in_flight = Gauge(
+            "headwater_in_flight", "Requests at work or waiting.", registry=self.registry
+        )
+        self.swaps = Counter(
+            "headwater_swaps",
+            "Attempts to load a release (ok, failed).",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self.release = Gauge(
+            "headwater_release_info",
+            "1 for the release that answers new requests.",
+            ["release"],
+            registry=self.registry,
+        )
+
+    def set_release(self, release: str) -> None:
+        """Tell which release answers from now on."""
+        self.release.clear()
+        self.release.labels(release).set(1)
+
+    def text(self) -> bytes:
+        """All metrics in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+    def _histogram(self, name: str, what: str) -> Histogram:
+        return Histogram(f"headwater_{name}", what, buckets=_SECONDS, registry=self.registry)

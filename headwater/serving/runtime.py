@@ -1,0 +1,182 @@
+"""A release in memory: engine, index, encoder and prompt, loaded and checked together.
+
+Knows how to load and free one; who uses it and when it is swapped is `swap`'s business.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Generic, Protocol, TypeVar
+
+from headwater.embeddings.encoder import Encoder, model_digest
+from headwater.embeddings.retrieve import RetrievalSettings, Retriever
+from headwater.embeddings.store import Index, open_store
+from headwater.engine import Engine
+from headwater.errors import HeadwaterError
+from headwater.records import Hit, short
+from headwater.release import manifest
+from headwater.release.manifest import Release
+from headwater.settings import Settings
+
+log = logging.getLogger("headwater")
+
+T = TypeVar("T")
+#: Tokens of prompt and answer together.
+CONTEXT_TOKENS = 2048
+
+
+class Shared(Generic[T]):
+    """A value with several holders, closed by the last; `key` tells what it was made from."""
+
+    def __init__(self, key: object, value: T, close: Callable[[T], None]) -> None:
+        self.key, self.value = key, value
+        self._close, self._holders, self._lock = close, 1, threading.Lock()
+
+    def hold(self) -> "Shared[T]":
+        """Become one more holder."""
+        with self._lock:
+            self._holders += 1
+        return self
+
+    def drop(self) -> None:
+        """Cease to hold it."""
+        with self._lock:
+            self._holders -= 1
+            last = self._holders == 0
+        if last:
+            self._close(self.value)
+
+
+class Retrieves(Protocol):
+    """What an answer needs of retrieval; `headwater.embeddings.retrieve.Retriever` is one."""
+
+    def retrieve(self, question: str, *, limit: int) -> list[Hit]:
+        """The best passages for a question, best first."""
+
+
+class Runtime:
+    """A loaded release. What two releases have in common they share in memory.
+
+    Attributes:
+        id: of the release.
+    """
+
+    def __init__(
+        self,
+        release: Release,
+        retriever: Retrieves,
+        engine: Shared[Engine],
+        encoder: Shared[Encoder],
+        index: Shared[Index],
+    ) -> None:
+        self.release, self.retriever = release, retriever
+        self.id = release.id
+        self.shared_engine, self.shared_encoder, self.shared_index = engine, encoder, index
+
+    @property
+    def engine(self) -> Engine:
+        return self.shared_engine.value
+
+    @property
+    def encoder(self) -> Encoder:
+        return self.shared_encoder.value
+
+    def close(self) -> None:
+        """Free what no other runtime shares."""
+        for shared in (self.shared_engine, self.shared_encoder, self.shared_index):
+            shared.drop()
+
+
+def load_runtime(settings: Settings, release_id: str, before: Runtime | None) -> Runtime:
+    """Load a release, verified, and try it once so that the first question finds it warm.
+
+    Args:
+        before: the runtime in force; parts that are the same are shared, not loaded again.
+
+    Raises:
+        IntegrityError: a file or the index is not what the release names.
+        HeadwaterError: something is missing, or was made for another embedding model.
+    """
+    started = time.perf_counter()
+    release = manifest.load(settings, release_id)
+    manifest.verify(settings, release)
+    held: list[Shared[Any]] = []
+    try:
+        engine = _hold(held, before.shared_engine if before else None, *_engine(settings, release))
+        encoder = _hold(
+            held, before.shared_encoder if before else None, *_encoder(settings, release)
+        )
+        index = _hold(held, before.shared_index if before else None, *_index(settings, release))
+        how: dict[str, Any] = dict(release.retrieval)
+        retriever = Retriever(index.value, encoder.value, RetrievalSettings(**how))
+        runtime = Runtime(release, retriever, engine, encoder, index)
+        _try(runtime)
+    except BaseException:
+        for shared in held:
+            shared.drop()
+        raise
+    log.info("endpoint: release %s in %.1f s", short(release_id), time.perf_counter() - started)
+    return runtime
+
+
+def _hold(
+    held: list[Shared[Any]],
+    before: Shared[T] | None,
+    key: object,
+    make: Callable[[], T],
+    close: Callable[[T], None],
+) -> Shared[T]:
+    """The earlier value where it was made from the same, else a new one."""
+    same = before is not None and before.key == key
+    shared = before.hold() if before is not None and same else Shared(key, make(), close)
+    held.append(shared)
+    return shared
+
+
+def _engine(
+    settings: Settings, release: Release
+) -> tuple[object, Callable[[], Engine], Callable[[Engine], None]]:
+    base, adapter = release.base_model, release.adapter
+    key = (base.file_digest, adapter and adapter.file_digest)
+
+    def make() -> Engine:
+        return Engine(
+            settings.root / base.file,
+            settings.root / adapter.file if adapter else None,
+            threads=settings.threads,
+            context=CONTEXT_TOKENS,
+        )
+
+    return key, make, Engine.close
+
+
+def _encoder(
+    settings: Settings, release: Release
+) -> tuple[object, Callable[[], Encoder], Callable[[Encoder], None]]:
+    if model_digest(settings.embedding_model) != release.embedding_model:
+        raise HeadwaterError(
+            f"Release {short(release.id)} was made with another embedding model than"
+            f" {settings.embedding_model}.",
+            mend="Set HEADWATER_EMBEDDING_MODEL as it was, or run `headwater build`.",
+        )
+
+    def make() -> Encoder:
+        return Encoder(settings.embedding_model, settings.threads)
+
+    return release.embedding_model, make, lambda _: None
+
+
+def _index(
+    settings: Settings, release: Release
+) -> tuple[object, Callable[[], Index], Callable[[Index], None]]:
+    def make() -> Index:
+        return open_store(settings).open(release.index)
+
+    return release.index, make, lambda index: index.close()
+
+
+def _try(runtime: Runtime) -> None:
+    """One search and one token: what cannot answer must not go into production."""
+    runtime.retriever.retrieve("Is anything here?", limit=1)
+    runtime.engine.complete("<|im_start|>", max_tokens=1, cache_prompt=False)

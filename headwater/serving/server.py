@@ -1,0 +1,148 @@
+"""Runs the endpoint: a uvicorn server on a socket we bind, in the foreground or in a thread."""
+
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+
+from headwater.errors import HeadwaterError
+from headwater.files import read_json, write_json
+from headwater.serving.app import create_app
+from headwater.serving.client import endpoint_file, find_endpoint
+from headwater.serving.service import Limits, Service
+from headwater.settings import Settings
+
+log = logging.getLogger("headwater")
+
+#: Seconds that running requests get to end once the server is told to stop.
+GRACE_SECONDS = 30
+
+
+def run_server(settings: Settings, port: int | None = None) -> None:
+    """Serve in the foreground until SIGINT or SIGTERM, whatever release becomes current.
+
+    Ready once a release is loaded; before the first build that may take as long as it likes.
+
+    Args:
+        port: instead of the settings' port; 0 takes a free one.
+
+    Raises:
+        HeadwaterError: the port is taken, or an endpoint runs for this installation already.
+    """
+    if running := find_endpoint(settings):
+        raise HeadwaterError(
+            f"Process {running.pid} serves this installation already, at {running.url}.",
+            mend="Stop it first, or set another HEADWATER_HOME.",
+        )
+    listener = _bind(settings.host, settings.port if port is None else port)
+    url = _url(listener)
+    told = {"url": url, "pid": os.getpid(), "release": None}
+
+    def tell(release: str) -> None:
+        try:
+            write_json(endpoint_file(settings), {**told, "release": release})
+        except OSError as error:  # it is a convenience: /readyz tells the same
+            log.warning("endpoint: %s", error)
+
+    service = Service(settings, swapped=tell)
+    write_json(endpoint_file(settings), told)
+    log.info("endpoint: %s", url)
+    try:
+        with _signals_end_quietly():
+            _server(service).run(sockets=[listener])
+    finally:
+        if (read_json(endpoint_file(settings)) or {}).get("pid") == os.getpid():
+            endpoint_file(settings).unlink()
+
+
+@contextmanager
+def serve_in_thread(
+    settings: Settings, port: int = 0, *, limits: Limits | None = None, timeout: float = 120.0
+) -> Iterator[str]:
+    """Serve within the block; gives the URL once the current release is loaded.
+
+    It is not announced in endpoint.json: it ends with the block, and is the caller's own.
+
+    Raises:
+        HeadwaterError: the release cannot be loaded, or not in `timeout` seconds.
+    """
+    service = Service(settings, limits=limits)
+    listener = _bind(settings.host, port)
+    server = _server(service)
+    thread = threading.Thread(
+        target=server.run, kwargs={"sockets": [listener]}, name="headwater-endpoint", daemon=True
+    )
+    thread.start()
+    try:
+        _wait_until_ready(service, thread, timeout)
+        yield _url(listener)
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@contextmanager
+def _signals_end_quietly() -> Iterator[None]:
+    """Uvicorn raises the signal again once it has shut down: that must not skip our own end."""
+    before = {
+        number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _wait_until_ready(service: Service, thread: threading.Thread, timeout: float) -> None:
+    until = time.monotonic() + timeout
+    while service.deployment.release is None:
+        if service.deployment.error is not None:
+            raise service.deployment.error
+        if time.monotonic() > until or not thread.is_alive():
+            raise HeadwaterError(
+                f"The endpoint was not ready after {timeout:.0f} s.",
+                mend="Run `headwater build`, so that there is a release.",
+            )
+        time.sleep(0.02)
+
+
+def _server(service: Service) -> uvicorn.Server:
+    config = uvicorn.Config(
+        create_app(service),
+        log_config=None,  # the application's logging stays as it is
+        access_log=False,  # the request log tells more
+        server_header=False,
+        ws="none",
+        # A client that reuses a connection just as we drop it gets an error: drop them rarely.
+        timeout_keep_alive=65,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+    return uvicorn.Server(config)
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """A bound socket, so that a taken port is told at once and port 0 has a number."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise HeadwaterError(
+            f"The endpoint cannot listen on {host}:{port}: {error.strerror}.",
+            mend="Give another port by --port or HEADWATER_PORT.",
+        ) from error
+    return listener
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,0 +1,321 @@
+"""Requests in, answers out: admission, worker threads, cancellation, metrics and the log.
+
+Knows neither HTTP nor how an answer is made. Every chat request that is admitted ends with one
+log entry, which is durable before the answer is called final.
+"""
+
+import asyncio
+import logging
+import math
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from headwater.documents.tokens import token_counter
+from headwater.errors import HeadwaterError
+from headwater.serving.answer import Decoding, PromptTooLongError, Response, Turn
+from headwater.serving.metrics import Metrics
+from headwater.serving.openai_types import ApiError
+from headwater.serving.request_log import RequestEntry, RequestLog, Status, log_folder
+from headwater.serving.runtime import load_runtime
+from headwater.serving.swap import Deployment, NotReadyError
+from headwater.settings import Settings
+
+log = logging.getLogger("headwater")
+
+#: What the encoder puts around a text.
+_SPECIAL_TOKENS = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one endpoint takes on."""
+
+    # The engine generates one at a time; the second looks up its passages meanwhile. More would
+    # wait inside the engine, where a client that leaves is noticed only when its turn comes.
+    workers: int = 2
+    waiting: int = 32  # requests that may wait beyond those; more are told to come back
+    message_chars: int = 8_000
+    messages: int = 64
+    answer_tokens: int = 512
+    embedding_texts: int = 256
+    embeddings_waiting: int = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """The end of an answer that is durable in the log."""
+
+    response: Response
+
+
+class Job:
+    """One chat request on its way; made and read in the event loop, filled by a worker.
+
+    Attributes:
+        trace: names the request.
+        release: id of what answers, known with the first event.
+    """
+
+    def __init__(self, turns: Sequence[Turn], decoding: Decoding, *, streamed: bool) -> None:
+        self.trace = uuid.uuid4().hex
+        self.turns, self.decoding, self.streamed = turns, decoding, streamed
+        self.time = datetime.now(UTC)
+        self.started = time.perf_counter()
+        self.release = ""
+        self.cancelled = threading.Event()
+        self._loop = asyncio.get_running_loop()
+        self._events: asyncio.Queue[str | Finished | Exception] = asyncio.Queue()
+
+    async def next(self) -> str | Finished:
+        """The next piece, or the end.
+
+        Raises:
+            ApiError: the request failed.
+        """
+        event = await self._events.get()
+        if isinstance(event, Exception):
+            raise event
+        return event
+
+    async def end(self) -> Finished:
+        """The end, without the pieces. Raises as `next` does."""
+        while not isinstance(event := await self.next(), Finished):
+            pass
+        return event
+
+    def cancel(self) -> None:
+        """The client went away: stop at the next token. Harmless after the end."""
+        self.cancelled.set()
+
+    def post(self, event: str | Finished | Exception) -> None:
+        """Called by the worker."""
+        try:
+            self._loop.call_soon_threadsafe(self._events.put_nowait, event)
+        except RuntimeError:  # the loop has ended, so nobody reads any more
+            self.cancelled.set()
+
+    @property
+    def seconds(self) -> float:
+        """Since arrival."""
+        return time.perf_counter() - self.started
+
+
+class Service:
+    """The endpoint without its HTTP: a deployment, its workers, its log and its metrics.
+
+    Args:
+        settings: where releases lie and the log goes.
+        limits: what it takes on.
+        swapped: told the id of each release that begins to answer.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        limits: Limits | None = None,
+        swapped: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.settings = settings
+        self._tell = swapped
+        self.limits = limits or Limits()
+        self.metrics = Metrics()
+        self.deployment = Deployment(
+            settings,
+            lambda release, before: load_runtime(settings, release, before),
+            swapped=self._swapped,
+            failed=lambda _: self.metrics.swaps.labels("failed").inc(),
+        )
+        self._log = RequestLog(log_folder(settings))
+        self._chats = _Gate(self.limits.workers + self.limits.waiting)
+        self._embeddings = _Gate(1 + self.limits.embeddings_waiting)
+        self._workers = ThreadPoolExecutor(self.limits.workers, "headwater-chat")
+        self._encoding = ThreadPoolExecutor(1, "headwater-embed")
+
+    def start(self) -> None:
+        """Load the current release in the background and follow the pointer."""
+        self.deployment.start()
+
+    def close(self) -> None:
+        """End the work at hand, then free the release and close the log."""
+        self._workers.shutdown()
+        self._encoding.shutdown()
+        self.deployment.close()
+        self._log.close()
+
+    def submit(self, turns: Sequence[Turn], decoding: Decoding, *, streamed: bool) -> Job:
+        """Take on a chat request.
+
+        Raises:
+            NotReadyError: no release is loaded.
+            ApiError: too many wait already (429).
+        """
+        with self.deployment.lease():
+            pass
+        self._chats.enter()
+        self.metrics.in_flight.inc()
+        job = Job(turns, decoding, streamed=streamed)
+        self._workers.submit(self._work, job)
+        return job
+
+    async def embed(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.float32], int, str]:
+        """Vectors of texts, their tokens in all, and the release whose encoder made them.
+
+        Raises:
+            ApiError: too many requests wait (429), or a text is longer than the encoder reads.
+        """
+        self._embeddings.enter()
+        started = time.perf_counter()
+        future = self._encoding.submit(self._embed, texts)
+        future.add_done_callback(
+            lambda _: self._embeddings.leave(time.perf_counter() - started),
+        )
+        return await asyncio.wrap_future(future)
+
+    def _embed(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.float32], int, str]:
+        with self.deployment.lease() as runtime:
+            counts = [_SPECIAL_TOKENS + count for count in self._count_tokens(texts)]
+            if (longest := max(counts)) > runtime.encoder.max_tokens:
+                raise ApiError(
+                    400,
+                    f"input[{counts.index(longest)}] has {longest} tokens, and the embedding"
+                    f" model reads {runtime.encoder.max_tokens}. Split it.",
+                    param="input",
+                    code="context_length_exceeded",
+                )
+            return runtime.encoder.encode(texts), sum(counts), runtime.id
+
+    @cached_property
+    def _count_tokens(self) -> Any:
+        return token_counter(self.settings.embedding_model)
+
+    def _work(self, job: Job) -> None:
+        """Answer one request in a worker's thread: pieces, log entry, end."""
+        self.metrics.waited.observe(job.seconds)
+        response: Response | None = None
+        status: Status = "ok"
+        failure: Exception | None = None
+        try:
+            with self.deployment.lease() as runtime:
+                job.release = runtime.id
+                response = Response(runtime, job.turns, job.decoding)
+                with closing(cast("Any", iter(response))) as pieces:
+                    self._pump(job, pieces)
+        except Exception as error:  # noqa: BLE001 - the client must get an end, whatever it is
+            failure, status = as_api_error(error), "error"
+        if failure is None and job.cancelled.is_set():
+            status = "aborted"
+        try:
+            started = time.perf_counter()
+            self._log.append(_entry(job, response, status))
+            self.metrics.log.observe(time.perf_counter() - started)
+        except Exception as error:  # noqa: BLE001 - as above
+            failure, status = as_api_error(error), "error"
+        self._count(job, response, status)
+        self._chats.leave(job.seconds)
+        self.metrics.in_flight.dec()
+        if failure is not None:
+            job.post(failure)
+        elif response is not None:
+            job.post(Finished(response=response))
+
+    def _pump(self, job: Job, pieces: Any) -> None:
+        if job.cancelled.is_set():
+            return
+        for number, piece in enumerate(pieces):
+            if number == 0:
+                self.metrics.first_token.observe(job.seconds)
+            if job.cancelled.is_set():
+                return
+            job.post(piece)
+
+    def _count(self, job: Job, response: Response | None, status: Status) -> None:
+        metrics = self.metrics
+        metrics.requests.labels("chat", status).inc()
+        metrics.seconds.observe(job.seconds)
+        if response is not None:
+            metrics.retrieve.observe(response.retrieve_ms / 1000)
+            metrics.generate.observe(response.generate_ms / 1000)
+            metrics.tokens.labels("prompt").inc(response.prompt_tokens)
+            metrics.tokens.labels("completion").inc(response.completion_tokens)
+            if response.refused:
+                metrics.refused.inc()
+
+    def _swapped(self, release: str) -> None:
+        self.metrics.swaps.labels("ok").inc()
+        self.metrics.set_release(release)
+        self._tell(release)
+
+
+class _Gate:
+    """Bounds requests at work and waiting, and tells those beyond it when to come back."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._inside, self._seconds = limit, 0, 1.0
+        self._lock = threading.Lock()
+
+    def enter(self) -> None:
+        with self._lock:
+            if self._inside >= self._limit:
+                # A place is free long before, but a newcomer would wait about as long again.
+                wait = math.ceil(min(60.0, max(1.0, self._seconds / 2)))
+                raise ApiError(
+                    429,
+                    f"{self._inside} requests are waiting already. Retry after {wait} s.",
+                    kind="rate_limit_error",
+                    code="queue_full",
+                    retry_after=wait,
+                )
+            self._inside += 1
+
+    def leave(self, seconds: float) -> None:
+        """One less inside; `seconds` is how long it was, queue and all."""
+        with self._lock:
+            self._inside -= 1
+            self._seconds += 0.2 * (seconds - self._seconds)
+
+
+def as_api_error(error: Exception) -> ApiError:
+    """What the client reads. Only unforeseen errors are the server's fault and go to the log."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, PromptTooLongError):
+        return ApiError(400, str(error), param="messages", code="context_length_exceeded")
+    if isinstance(error, NotReadyError):
+        return ApiError(503, str(error), kind="server_error", code="not_ready", retry_after=1)
+    log.error("endpoint: a request failed", exc_info=error)
+    text = str(error) if isinstance(error, HeadwaterError) else "The server failed; see its log."
+    return ApiError(500, text, kind="server_error", code=type(error).__name__)
+
+
+def _entry(job: Job, response: Response | None, status: Status) -> RequestEntry:
+    hits = response.hits if response else []
+    return RequestEntry(
+        trace=job.trace,
+        time=job.time,
+        release=job.release,
+        question=job.turns[-1].content,
+        answer=response.text if response else "",
+        status=status,
+        streamed=job.streamed,
+        refused=bool(response and response.refused),
+        uris=tuple(hit.uri for hit in hits),
+        scores=tuple(hit.score for hit in hits),
+        chunk_ids=tuple(hit.id for hit in hits),
+        prompt_tokens=response.prompt_tokens if response else 0,
+        completion_tokens=response.completion_tokens if response else 0,
+        retrieve_ms=response.retrieve_ms if response else 0.0,
+        generate_ms=response.generate_ms if response else 0.0,
+        total_ms=job.seconds * 1000,
+    )

@@ -1,0 +1,42 @@
+"""Models as a resource: loaded when first used, then kept for the life of the process."""
+
+from functools import lru_cache
+from pathlib import Path
+
+import dagster as dg
+
+from headwater.base_model import BaseModel, prepare
+from headwater.embeddings.encoder import Encoder
+from headwater.engine import Engine
+from headwater.settings import Settings
+
+_encoder = lru_cache(maxsize=1)(Encoder)
+
+
+@lru_cache(maxsize=1)
+def _base(settings: Settings, name: str) -> BaseModel:
+    return prepare(settings.model_copy(update={"base_model": name}))
+
+
+class ModelsResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """The embedding model, the base model and the generation engine of this installation."""
+
+    def encoder(self) -> Encoder:
+        """The embedding model; torch and the weights are loaded at the first text."""
+        settings = Settings()
+        return _encoder(settings.embedding_model, settings.threads)
+
+    def base(self) -> BaseModel:
+        """The base model that the recipe (or else the settings) names, digest checked."""
+        from training.recipe import load_recipe
+
+        settings = Settings()
+        return _base(settings, load_recipe(settings.recipe).base or settings.base_model)
+
+    def engine(self, adapter: Path | None = None) -> Engine:
+        """A generation engine over the base model; the caller closes it.
+
+        Args:
+            adapter: a GGUF adapter that requests may switch on.
+        """
+        return Engine(self.base().engine, adapter, threads=Settings().threads)

@@ -1,0 +1,149 @@
+"""dbt in process: the project's manifest, and builds whose events become Dagster's.
+
+dagster-dbt's own resource starts a `dbt` process for each run (six seconds and more) and cannot
+read the columns of an in-memory DuckDB; here dbt runs warm in this process, and column lineage
+comes from the contracts in the manifest.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from dagster_dbt import DagsterDbtTranslator, DbtProject
+from dagster_dbt.asset_utils import get_updated_cli_invocation_params_for_context
+from dagster_dbt.core.dbt_cli_event import DbtCoreCliEventMessage
+
+from headwater.errors import HeadwaterError
+from headwater.files import write_atomic
+from headwater.records import digest_file, digest_of
+from headwater.settings import Settings, quiet_libraries
+
+PROJECT = DbtProject(Path(__file__).parents[1] / "dbt_project")
+
+
+def run_dbt(
+    args: Sequence[str], home: Path, target: Path, listen: Callable[[Any], None] | None = None
+) -> Any:
+    """One dbt command in process; returns dbt's result. One at a time: dbt's state is global."""
+    quiet_libraries()
+    from dbt.adapters.duckdb.connections import DuckDBConnectionManager
+    from dbt.cli.main import dbtRunner
+
+    os.environ["HEADWATER_HOME"] = str(home)  # absolute; dbt reads it by env_var()
+    folder = str(PROJECT.project_dir)
+    try:
+        return dbtRunner(callbacks=[listen] if listen else []).invoke(
+            [*args, "--project-dir", folder, "--profiles-dir", folder, "--target-path", str(target),
+             "--log-path", str(target), "--log-level", "none"]  # nothing on standard output
+        )  # fmt: skip
+    finally:
+        DuckDBConnectionManager.close_all_connections()  # or the next run sees this run's tables
+
+
+@cache
+def manifest() -> Path:
+    """manifest.json of the project as it is now: parsed again only when a file has changed."""
+    settings = Settings()
+    files = sorted(
+        p
+        for s in ("*.yml", "*.sql")
+        for p in PROJECT.project_dir.rglob(s)
+        if "target" not in p.relative_to(PROJECT.project_dir).parts
+    )
+    name = digest_of([[str(p.relative_to(PROJECT.project_dir)), digest_file(p)] for p in files])
+    path = settings.cache / "dbt" / f"manifest-{name[:12]}.json"
+    if not path.exists():
+        target = settings.cache / "dbt" / f"parse-{os.getpid()}"
+        result = run_dbt(["parse"], settings.root, target)
+        if not result.success:
+            raise HeadwaterError(
+                f"dbt cannot parse the project: {result.exception}",
+                mend="Run `dbt parse --project-dir dbt_project`.",
+            )
+        write_atomic(path, (target / "manifest.json").read_bytes())
+    return path
+
+
+def build(context: Any, settings: Settings) -> Iterator[Any]:
+    """`dbt build` of what is selected, as Dagster's events, with columns and their lineage."""
+    from google.protobuf.json_format import MessageToDict
+
+    params = get_updated_cli_invocation_params_for_context(
+        context=context,
+        manifest={},
+        dagster_dbt_translator=DagsterDbtTranslator(),
+        runtime_selects=[],
+        runtime_excludes=[],
+    )  # takes manifest and translator from @dbt_assets, and the subset's --select
+    target = settings.cache / "dbt" / "target"
+    settings.warehouse.mkdir(parents=True, exist_ok=True)
+    results: list[dict[str, Any]] = []
+
+    def listen(event: Any) -> None:
+        name = event.info.name
+        if name in ("LogModelResult", "LogTestResult"):
+            results.append(MessageToDict(event, preserving_proto_field_name=True))
+        elif event.info.level == "error":
+            context.log.error(event.info.msg)
+
+    args = ["build", *params.selection_args]
+    if params.indirect_selection:
+        args += ["--indirect-selection", params.indirect_selection]
+    outcome = run_dbt(args, settings.root, target, listen)
+    yield from _events(context, settings, params, results, target)
+    broken = outcome.exception or [
+        result.message
+        for result in getattr(outcome.result, "results", [])
+        if result.status == "error"
+    ]
+    if broken:
+        raise HeadwaterError(f"dbt build failed: {broken}.", mend=f"{target}/dbt.log has it all.")
+
+
+def _events(
+    context: Any, settings: Settings, params: Any, results: list[dict[str, Any]], target: Path
+) -> Iterator[Any]:
+    for raw in results:
+        node = raw["data"]["node_info"]["unique_id"]
+        for event in DbtCoreCliEventMessage(
+            raw_event=raw, event_history_metadata=_columns(params.manifest, node)
+        ).to_default_asset_events(
+            manifest=params.manifest,
+            dagster_dbt_translator=params.dagster_dbt_translator,
+            context=context,
+            target_path=target,
+            project=PROJECT,
+        ):
+            yield _with_version(event, settings, params.manifest["nodes"][node]["alias"])
+
+
+def _with_version(event: Any, settings: Settings, model: str) -> Any:
+    """A model's data version is the digest of its file: equal rows are written as equal bytes."""
+    if not isinstance(event, dg.Output):
+        return event
+    version = digest_file(settings.warehouse / f"{model}.parquet")
+    return dg.Output(
+        None,
+        output_name=event.output_name,
+        metadata=event.metadata,
+        data_version=dg.DataVersion(version),
+    )
+
+
+def _columns(manifest: Mapping[str, Any], unique_id: str) -> dict[str, Any]:
+    """Declared columns of a model and its parents: what dagster-dbt makes column lineage of.
+
+    The contracts hold them; dagster-dbt's own `fetch_column_metadata` would open `:memory:` anew.
+    """
+    if not unique_id.startswith("model."):
+        return {}
+    nodes = manifest["nodes"] | manifest["sources"]
+    node = nodes[unique_id]
+    parents = [nodes[parent] for parent in node["depends_on"]["nodes"]]
+    return {
+        "columns": node["columns"],
+        "parents": {p["relation_name"]: {"columns": p["columns"]} for p in parents},
+    }

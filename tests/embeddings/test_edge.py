@@ -1,0 +1,120 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from headwater.embeddings.edge import EdgeStore
+from headwater.errors import IntegrityError
+from tests.embeddings.examples import WordEncoder, contents, corpus
+
+KILLED = """
+import sys, time
+from dataclasses import replace
+from pathlib import Path
+from headwater.embeddings import store
+from headwater.embeddings.edge import EdgeStore
+from tests.embeddings.examples import contents, corpus
+
+store.BATCH = 2
+good = contents(corpus())
+
+def slow(ids):
+    yield from good.fetch(ids)
+    print("batch", flush=True)
+    time.sleep(60 if ids[0] == list(good.digests)[4] else 0)
+
+EdgeStore(Path(sys.argv[1])).build("v1", replace(good, fetch=slow))
+"""
+
+
+def snapshot(folder: Path) -> dict:
+    return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.fixture
+def store(tmp_path) -> EdgeStore:
+    store = EdgeStore(tmp_path / "indexes")
+    store.build("v1", contents(corpus()))
+    return store
+
+
+def test_reading_and_building_upon_a_version_leave_it_as_it_was(store):
+    before = snapshot(store.root / "v1")
+    index = store.open("v1")
+    index.dense(WordEncoder().encode(["words"])[0], 5)
+    index.bm25("statement", 5)
+    index.close()
+    store.build("v2", contents(corpus()[:3]), base="v1")
+    assert snapshot(store.root / "v1") == before
+    store.verify("v1")
+    store.verify("v2")
+
+
+def test_a_version_is_opened_twice_and_copies_go_with_them(store):
+    first, second = store.open("v1"), store.open("v1")
+    first.close()
+    assert second.count() == 8
+    second.close()
+    assert list((store.root / ".open").iterdir()) == []
+
+
+def test_copies_keep_holes(store):
+    index = store.open("v1")
+    files = [p.stat() for p in (store.root / ".open").rglob("*") if p.is_file()]
+    index.close()
+    assert sum(file.st_size for file in files) > 50e6
+    assert sum(file.st_blocks * 512 for file in files) < 10e6
+
+
+@pytest.mark.parametrize("change", ["flip", "truncate", "remove", "add"])
+def test_damage_is_found_by_verify_and_by_open(store, change):
+    shard = store.root / "v1" / "shard"
+    victim = next(path for path in shard.rglob("page_0.dat") if path.is_file())
+    data = bytearray(victim.read_bytes())
+    if change == "flip":
+        data[next(i for i, byte in enumerate(data) if byte)] ^= 1
+        victim.write_bytes(data)
+    elif change == "truncate":
+        victim.write_bytes(data[:-1])
+    elif change == "remove":
+        victim.unlink()
+    else:
+        (shard / "extra").write_bytes(b"")
+    for call in (store.verify, store.open):
+        with pytest.raises(IntegrityError, match="damaged"):
+            call("v1")
+    assert list((store.root / ".open").iterdir()) == []
+
+
+def test_kill_9_in_the_midst_of_a_build_publishes_nothing(tmp_path):
+    root = tmp_path / "indexes"
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(root)], stdout=subprocess.PIPE, cwd=Path.cwd()
+    )
+    for _ in range(3):  # four of eight points are written, the third batch is being fetched
+        assert process.stdout.readline() == b"batch\n"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    store = EdgeStore(root)
+    assert [path.name.split("-")[0] for path in root.iterdir()] == [".v1.partial"]
+    assert store.versions() == []
+    assert store.build("v1", contents(corpus())).added == 8
+    store.verify("v1")
+    assert [path.name for path in root.iterdir()] == ["v1"]
+
+
+def test_what_dead_processes_left_is_swept(store):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    left = [store.root / ".open" / f"{dead.pid}-x", store.root / ".other.partial-x"]
+    living = [store.root / ".open" / f"{os.getpid()}-x", store.root / ".new.partial-x"]
+    for folder in left + living:
+        folder.mkdir(parents=True)
+    os.utime(left[1], (time.time() - 1e6,) * 2)
+    store.open("v1").close()
+    assert [folder.exists() for folder in left + living] == [False, False, True, True]

@@ -1,0 +1,155 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from headwater.embeddings import embed
+from headwater.embeddings.embed import embed_chunks, vector_rows
+from headwater.lake import Lake
+from tests.embeddings.examples import (
+    WordEncoder,
+    chunk,
+    corpus,
+    shard_keys,
+    vector_keys,
+    write_chunks,
+)
+
+
+class NoEncoder:
+    """Fails when it is used: nothing may be encoded, so no model may be loaded."""
+
+    digest = "words"
+
+    def encode(self, texts, *, what=""):
+        raise AssertionError(f"encodes {texts}")
+
+
+def wanted(rows, model="words"):
+    return {(row["shard"], row["embed_digest"], model) for row in rows}
+
+
+def test_every_chunk_gets_the_vector_of_its_heading_and_text(lake, encoder):
+    stats = embed_chunks(lake, shard_keys(), encoder)
+    assert (stats.total, stats.embedded, stats.reused, stats.removed) == (8, 8, 0, 0)
+    rows = lake.read("chunk_embeddings")
+    vectors = dict(zip(rows["embed_digest"].to_pylist(), vector_rows(rows["vector"]), strict=True))
+    for row in corpus():
+        expected = WordEncoder().encode([f"{row['heading']}\n{row['text']}"])[0]
+        np.testing.assert_array_equal(vectors[row["embed_digest"]], expected)
+
+
+def test_nothing_new_loads_no_model_and_writes_nothing(lake, encoder):
+    first = embed_chunks(lake, shard_keys(), encoder)
+    version = lake.version("chunk_embeddings")
+    again = embed_chunks(lake, shard_keys(), NoEncoder())
+    assert (again.embedded, again.reused, again.shards_written) == (0, 8, ())
+    assert again.digest == first.digest and again.shard_digests == first.shard_digests
+    assert lake.version("chunk_embeddings") == version
+
+
+def test_an_edit_embeds_one_chunk_and_writes_one_shard(lake, encoder):
+    first = embed_chunks(lake, shard_keys(), encoder)
+    rows = corpus()
+    rows[1] = chunk("doc://raise", "Another text.", heading="raise")
+    write_chunks(lake, rows)
+    encoder.encoded.clear()
+    stats = embed_chunks(lake, shard_keys(), encoder)
+    assert encoder.encoded == ["raise\nAnother text."]
+    assert (stats.embedded, stats.removed, stats.shards_written) == (1, 1, (rows[1]["shard"],))
+    assert stats.digest != first.digest
+    changed = {s for s in shard_keys() if stats.shard_digests[s] != first.shard_digests[s]}
+    assert changed == {rows[1]["shard"]}
+    assert vector_keys(lake) == wanted(rows)
+
+
+def test_a_moved_span_with_the_same_text_embeds_nothing(lake, encoder):
+    embed_chunks(lake, shard_keys(), encoder)
+    write_chunks(lake, [{**row, "start": row["start"] + 7, "digest": "moved"} for row in corpus()])
+    assert embed_chunks(lake, shard_keys(), NoEncoder()).shards_written == ()
+
+
+def test_text_that_moves_to_another_shard_is_copied(lake, encoder):
+    embed_chunks(lake, shard_keys(), encoder)
+    rows = corpus()
+    names = (f"doc://elsewhere/{n}" for n in range(99))
+    moved = next(c for c in (chunk(n, rows[0]["text"], heading="with") for n in names)
+                 if c["shard"] != rows[0]["shard"])  # fmt: skip
+    write_chunks(lake, [moved, *rows[1:]])
+    stats = embed_chunks(lake, shard_keys(), NoEncoder())
+    assert (stats.embedded, stats.removed) == (0, 1)
+    assert set(stats.shards_written) == {moved["shard"], rows[0]["shard"]}
+    assert vector_keys(lake) == wanted([moved, *rows[1:]])
+
+
+def test_a_repeated_text_is_embedded_once_and_stored_once_a_shard(tmp_path, encoder):
+    lake = Lake(tmp_path / "other")
+    rows = [chunk(f"doc://{n}", "The same.", ordinal=o) for n in range(12) for o in range(2)]
+    write_chunks(lake, rows)
+    stats = embed_chunks(lake, shard_keys(), encoder)
+    assert (stats.total, stats.embedded, len(encoder.encoded)) == (24, 1, 1)
+    assert vector_keys(lake) == wanted(rows)
+
+
+def test_shards_run_one_by_one_give_the_same_table(lake, tmp_path):
+    whole = embed_chunks(lake, shard_keys(), WordEncoder())
+    other = Lake(tmp_path / "other")
+    write_chunks(other, corpus())
+    parts = [embed_chunks(other, [shard], WordEncoder()) for shard in shard_keys()]
+    assert sum(part.embedded for part in parts) == 8
+    assert parts[-1].digest == whole.digest
+    assert {k: v for part in parts for k, v in part.shard_digests.items()} == whole.shard_digests
+    assert vector_keys(other) == vector_keys(lake)
+
+
+def test_another_model_replaces_all_vectors(lake, encoder):
+    first = embed_chunks(lake, shard_keys(), encoder)
+    stats = embed_chunks(lake, shard_keys(), WordEncoder("other"))
+    assert (stats.embedded, stats.removed) == (8, 8)
+    assert stats.digest != first.digest
+    assert vector_keys(lake) == wanted(corpus(), "other")
+
+
+def test_documents_and_shards_that_are_gone_leave_no_vectors(lake, encoder):
+    embed_chunks(lake, shard_keys(), encoder)
+    rows = [row for row in corpus() if row["shard"] == "00"][:1]
+    write_chunks(lake, rows)
+    stats = embed_chunks(lake, ["00"], NoEncoder())  # the other shards are no longer asked for
+    assert vector_keys(lake) == wanted(rows)
+    assert stats.total == len(rows)
+
+
+def test_a_killed_run_is_continued(lake, tmp_path, monkeypatch):
+    """The second of three blocks fails: the first is not encoded again, the end is the same."""
+    monkeypatch.setattr(embed, "COMMIT_EVERY", 3)
+
+    class Dies(WordEncoder):
+        def encode(self, texts, *, what=""):
+            if self.encoded:
+                raise KeyboardInterrupt
+            return super().encode(texts, what=what)
+
+    killed = Dies()
+    with pytest.raises(KeyboardInterrupt):
+        embed_chunks(lake, shard_keys(), killed)
+    assert len(killed.encoded) == 3
+    assert len(vector_keys(lake)) == 3
+    encoder = WordEncoder()
+    stats = embed_chunks(lake, shard_keys(), encoder)
+    assert stats.embedded == len(encoder.encoded) == 5
+    assert not Counter(killed.encoded) & Counter(encoder.encoded)
+
+    undisturbed = Lake(tmp_path / "undisturbed")
+    write_chunks(undisturbed, corpus())
+    assert embed_chunks(undisturbed, shard_keys(), WordEncoder()).digest == stats.digest
+    ours, theirs = lake.read("chunk_embeddings"), undisturbed.read("chunk_embeddings")
+    order = [("shard", "ascending"), ("embed_digest", "ascending")]
+    assert ours.sort_by(order).equals(theirs.sort_by(order))
+
+
+def test_an_empty_lake_is_an_empty_table(tmp_path):
+    lake = Lake(tmp_path / "empty")
+    stats = embed_chunks(lake, shard_keys(), NoEncoder())
+    assert (stats.total, stats.embedded, stats.shards_written) == (0, 0, ())
+    assert len(lake.read("chunk_embeddings")) == 0
+    assert set(stats.shard_digests) == set(shard_keys())

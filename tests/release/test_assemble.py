@@ -1,0 +1,60 @@
+import pytest
+
+from headwater.embeddings.retrieve import RetrievalSettings
+from headwater.errors import HeadwaterError
+from headwater.evaluation import store
+from headwater.release import manifest
+from headwater.release.assemble import assemble, load_candidate, save_candidate
+from headwater.release.manifest import Release
+from headwater.settings import Settings
+from tests.evaluation.examples import generation_report, retrieval_report
+from tests.release.conftest import PROMPT, write_adapter, write_base
+
+SIZE = 8
+FIRST = [1] * SIZE
+
+
+def candidate(
+    settings: Settings, *, adapter_nll: float = 1.5, provisional: bool = False
+) -> Release:
+    """A candidate over reports in which the adapter reaches this NLL, the base 2.0."""
+    found = retrieval_report(
+        {"dense": FIRST, "bm25": FIRST, "fused": FIRST}, provisional=provisional
+    )
+    written = generation_report(
+        {"base": [2.0] * SIZE, "adapter": [adapter_nll] * SIZE}, provisional=provisional
+    )
+    store.save(settings, store.RETRIEVAL, found)
+    store.save(settings, store.GENERATION, written)
+    return assemble(
+        settings, base=write_base(settings), adapter=write_adapter(settings, b"weights"),
+        prompt=PROMPT, index="index1", run_id="run", commit="abc",
+    )  # fmt: skip
+
+
+def test_a_good_candidate_carries_its_judgement(settings: Settings) -> None:
+    release = candidate(settings)
+    assert release.blocked == []
+    assert not release.provisional
+    assert release.evaluation["generation"]["nll_delta"]["mean"] == -0.5
+    assert RetrievalSettings(**release.retrieval) == RetrievalSettings()
+    save_candidate(settings, release)
+    assert load_candidate(settings).to_json() == release.to_json()
+    assert manifest.list_ids(settings) == [], "a candidate is no release"
+    manifest.verify(settings, release)
+
+
+def test_a_worse_adapter_is_blocked_by_name(settings: Settings) -> None:
+    good = candidate(settings)
+    bad = candidate(settings, adapter_nll=2.5)
+    assert bad.blocked == ["nll_delta"]
+    assert bad.id == good.id, "the judgement is no part of the id"
+
+
+def test_questions_that_nobody_read_make_it_provisional(settings: Settings) -> None:
+    assert candidate(settings, provisional=True).provisional
+
+
+def test_without_a_candidate(settings: Settings) -> None:
+    with pytest.raises(HeadwaterError, match="no release candidate"):
+        load_candidate(settings)

