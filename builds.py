@@ -37,6 +37,8 @@ from sensors.arrivals import observation
 TRAINING = ("sft_dataset", "lora_adapter")
 #: Looked at by the monitoring job, not by a build.
 MONITORING = ("requests", "drift_report")
+#: The "partition" of an asset that has none.
+_WHOLE: tuple[None] = (None,)
 PID_TAG = "headwater/pid"
 Event = Callable[[str, str, dict[str, Any]], None]
 
@@ -135,7 +137,7 @@ def _plan(instance: dg.DagsterInstance, settings: Settings, *, train: bool) -> P
         node = graph.get(key)
         if not node.is_materializable or name in MONITORING:
             continue
-        causes = _causes(resolver, key, shards if node.is_partitioned else [None])
+        causes = _causes(resolver, key, shards if node.is_partitioned else _WHOLE)
         if causes is None:
             reasons.setdefault(name, "never built")
             must_train = must_train or name in TRAINING
@@ -242,7 +244,11 @@ def _listener(outcome: Outcome, on_event: Event) -> Callable[[dg.EventLogEntry, 
             )
         elif event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
             check = event.asset_check_evaluation_data
-            details = {"passed": check.passed, "description": check.description}
+            details = {
+                "passed": check.passed,
+                "warning": not check.blocking,
+                "description": check.description,
+            }
             on_event("check", check.check_name, details)
             if not check.passed and check.blocking:
                 outcome.blocked.append(check.check_name)

@@ -1,5 +1,6 @@
 """Group `datasets`: questions that judge, rows that teach, and the prompt both share."""
 
+from dataclasses import asdict
 from typing import Any
 
 import dagster as dg
@@ -24,7 +25,7 @@ _recipe = load_recipe(settings.recipe)
     automation_condition=on_change,
     kinds={"deltalake"},
     owners=[ML, DATA],
-    code_version=version(golden.STAGE_VERSION, golden.golden_digest(golden.load_curated())),
+    code_version=version("golden/1", golden.golden_digest(golden.load_curated())),
 )
 def golden_set(settings: SettingsResource, lake: LakeResource) -> Any:
     """Frozen questions with references, never trained on.
@@ -34,12 +35,13 @@ def golden_set(settings: SettingsResource, lake: LakeResource) -> Any:
     them into real ones.
     """
     store = lake.get()
-    stats = golden.build_golden_set(store, settings.get().root / "golden.yaml")
+    stats = golden.build_golden_set(store, settings.get().golden_file)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(stats.digest),
         metadata={
             "dagster/row_count": stats.items,
             "curated": stats.curated,
+            "confirmed": stats.confirmed,
             "provisional": stats.provisional,
             "sample": table(store.read("golden_set").to_pylist(), ["category", "question"]),
         },
@@ -51,7 +53,7 @@ def golden_set(settings: SettingsResource, lake: LakeResource) -> Any:
     group_name="datasets",
     automation_condition=on_change,
     owners=[ML],
-    code_version=version("1", prompt.DEFAULT_PROMPT.digest),
+    code_version=version("prompt/1", prompt.DEFAULT_PROMPT.digest),
 )
 def prompt_template() -> Any:
     """The template that training, evaluation and serving all fill in the same way."""
@@ -73,9 +75,10 @@ def prompt_template() -> Any:
     kinds={"deltalake"},
     owners=[ML],
     pool=TRAINING_POOL,
-    code_version=version(sft.STAGE_VERSION, _recipe.sft_digest),
+    code_version=version(sft.STAGE_VERSION, asdict(_recipe.dataset), _recipe.seed),
 )
 def sft_dataset(
+    settings: SettingsResource,
     lake: LakeResource,
     models: ModelsResource,
     vectors: VectorsResource,
@@ -86,22 +89,20 @@ def sft_dataset(
     retrieve their own chunk. Rows close to a golden question are left out.
     """
     from headwater.datasets.questions import QuestionWriter
-
     from headwater.embeddings.retrieve import open_retriever
-    from headwater.settings import Settings
 
     store, base = lake.get(), models.base()
     with (
-        open_retriever(vectors.get(), models.lazy_encoder()) as retriever,
-        QuestionWriter(models.engine, base.digest, Settings().cache) as writer,
+        open_retriever(vectors.get(), models.encoder()) as retriever,
+        QuestionWriter(models.engine, base.digest, settings.get().cache) as writer,
     ):
         stats = sft.build_sft_dataset(
             store,
             ask=writer,
             retriever=retriever,
-            prompt=prompt.DEFAULT_PROMPT,
-            max_rows=_recipe.max_rows,
-            written_questions=_recipe.written_questions,
+            top_k=prompt.DEFAULT_PROMPT.top_k,
+            max_rows=_recipe.dataset.max_rows,
+            written_questions=_recipe.dataset.written_questions,
             seed=_recipe.seed,
         )
     rows = store.read("sft_dataset").to_pylist()

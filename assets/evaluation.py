@@ -1,5 +1,6 @@
 """Group `evaluation`: reports that gate a release."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def retrieval_report(
     pool=TRAINING_POOL,
     code_version=version(
         f"generation/{GENERATION_REPORT_VERSION}",
-        _recipe.evaluation.digest,
+        asdict(_recipe.evaluation),
         RetrievalSettings().digest,
     ),
 )

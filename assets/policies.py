@@ -1,6 +1,6 @@
 """Freshness, automation, owners and versions, mapped over the graph in one place."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -20,7 +20,7 @@ _changed = (
 )
 on_change = (
     (
-        _changed.since_last_handled()
+        _changed.since_last_handled()  # type: ignore[misc]
         | dg.AutomationCondition.any_deps_match(dg.AutomationCondition.will_be_requested())
     )
     & ~dg.AutomationCondition.in_progress()
@@ -52,7 +52,7 @@ def version(stage: str, *choices: Any) -> str:
     return f"{stage}-{short(digest_of(choices))}" if choices else stage
 
 
-def table(rows: Sequence[dict[str, Any]], columns: Sequence[str], limit: int = 20) -> Any:
+def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], limit: int = 20) -> Any:
     """Rows as a Markdown table for the UI; cells are escaped, since they may be document text."""
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     lines += [

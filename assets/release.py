@@ -121,7 +121,7 @@ def endpoint(settings: SettingsResource, server: EndpointResource) -> Any:
 
     from headwater.release import pointer
     from headwater.release.assemble import load_candidate
-    from headwater.serving.client import verify
+    from headwater.serving.connect import verify
 
     choices = settings.get()
     wanted = load_candidate(choices)

@@ -3,13 +3,12 @@
 from typing import Any
 
 import dagster as dg
-from resources.tracking import TrackingResource
 
 from assets.datasets import prompt_template, sft_dataset
 from assets.partitions import settings
 from assets.policies import ML, TRAINING_POOL, on_change, picture, version
-from headwater import base_model as base_models
-from resources.environment import SettingsResource, run_identity
+from headwater.base_model import BASE_MODEL_VERSION
+from resources.environment import SettingsResource, git_commit
 from resources.lake import LakeResource
 from resources.models import ModelsResource
 from training import adapter as adapters
@@ -23,7 +22,7 @@ _recipe = load_recipe(settings.recipe)
     automation_condition=on_change,
     kinds={"huggingface"},
     owners=[ML],
-    code_version=version(base_models.STAGE_VERSION, _recipe.base_model or settings.base_model),
+    code_version=version(f"base/{BASE_MODEL_VERSION}", _recipe.base or settings.base_model),
 )
 def base_model(models: ModelsResource) -> Any:
     """The pre-trained model everything builds on, pinned by the digest of its file.
@@ -49,44 +48,46 @@ def base_model(models: ModelsResource) -> Any:
     kinds={"pytorch", "mlflow"},
     owners=[ML],
     pool=TRAINING_POOL,
-    code_version=version(adapters.TRAINING_VERSION, _recipe.digest),
+    code_version=version(f"training/{adapters.TRAINING_VERSION}", _recipe.digest),
 )
 def lora_adapter(
-    context: dg.AssetExecutionContext,
-    settings: SettingsResource,
-    lake: LakeResource,
-    models: ModelsResource,
-    tracking: TrackingResource,
+    context: dg.AssetExecutionContext, settings: SettingsResource, lake: LakeResource
 ) -> Any:
     """LoRA weights tuned on `sft_dataset`: safetensors, and a GGUF adapter for the engine.
 
     A killed training goes on from its last checkpoint and ends with the same weights. The MLflow
     run holds parameters, metrics, data and code versions, energy and carbon.
     """
-    from training.run import train_adapter
+    from training.plots import loss_curve
+    from training.progress import log_step
+    from training.run import fit_adapter
 
-    trained = train_adapter(
+    choices = settings.get()
+    run = fit_adapter(
+        choices,
         lake.get(),
-        settings.get(),
-        models.base(),
         _recipe,
-        tracking_uri=tracking.uri,
-        identity=run_identity(context),
+        identity={"dagster.run": context.run_id, "commit": git_commit()},
+        on_step=log_step,
     )
-    result = trained.record
+    result = run.result
+    losses = [point.validation for point in result.losses if point.validation is not None]
     return dg.MaterializeResult(
-        data_version=dg.DataVersion(result["id"]),
+        data_version=dg.DataVersion(run.adapter.id),
         metadata={
-            "loss_curve": picture(trained.loss_curve, "training and validation loss"),
-            "adapter": result["id"],
-            "weights": result["weights_digest"],
-            "steps": trained.steps,
-            "tokens": result["training"]["tokens"],
-            "seconds": result["training"]["seconds"],
-            "final_loss": result["training"]["final_loss"],
-            "energy_kwh": result["training"]["energy_kwh"],
-            "emissions_kg_co2": result["training"]["emissions_kg"],
-            "mlflow_run": trained.mlflow_run or "",
-            "already_trained": trained.reused,
+            "loss_curve": picture(loss_curve(result.losses), "training and validation loss"),
+            "adapter": run.adapter.id,
+            "weights": run.adapter.weights_digest,
+            "steps": run.computed_steps,
+            "steps_of_training": result.steps,
+            "rows": result.rows,
+            "tokens": result.tokens,
+            "tokens_per_second": round(result.tokens_per_second, 1),
+            "seconds": round(result.seconds, 1),
+            "validation_loss_before": losses[0] if losses else None,
+            "validation_loss_after": losses[-1] if losses else None,
+            "energy_kwh": result.energy_kwh,
+            "emissions_kg_co2": result.emissions_kg,
+            "mlflow_run": run.mlflow_run,
         },
     )

@@ -32,14 +32,16 @@ class BuildView:
             self.console.print(f"{len(details['stale'])} assets are stale; building them in order.")
         elif kind == "waiting":
             self.console.print(f"Waiting for run {details['run'][:8]} of {name} to end …")
-        elif kind == "start" and "_gates" not in name:
+        elif kind == "start":
             self.console.print(f"{clock}  [cyan]…[/cyan] {escape(name)}")
-        elif kind == "done" and (counts := _counts(details)):
+        elif kind == "done":
             seconds = f"{details['seconds']:.1f} s"
-            self.console.print(f"{clock}  [green]✓[/green] {escape(name)}  {counts}  ({seconds})")
+            counts = _counts(details)
+            self.console.print(f"{clock}  [green]✓[/green] {escape(name)}  {seconds}  {counts}")
         elif kind == "check" and not details["passed"]:
             said = escape(details["description"] or "")
-            self.console.print(f"{clock}  [red]✗[/red] check {escape(name)}: {said}")
+            mark = "[yellow]![/yellow]" if details["warning"] else "[red]✗[/red]"
+            self.console.print(f"{clock}  {mark} check {escape(name)} failed  {said}")
         elif kind == "failed":
             self.console.print(f"{clock}  [red]✗[/red] {escape(name)}: {escape(details['error'])}")
 
@@ -103,26 +105,46 @@ def show_status(console: Console, found: dict[str, Any]) -> None:
     console.print(f"\nrelease [bold]{release['id'][:12]}[/bold]{provisional}")
     for part in ("base_model", "adapter", "prompt", "index"):
         console.print(f"  {part:<11} {escape(str(release[part])[:40])}")
-    generation, retrieval = found["evaluation"]["generation"], found["evaluation"]["retrieval"]
-    table = Table(title="Generation on the golden set", title_justify="left")
-    for column in ("metric", "base", "adapter", "difference", "95% interval"):
-        table.add_column(column)
-    for name, row in generation["table"].items():
-        delta = row["delta"]
-        table.add_row(
-            name,
-            f"{row['base']:.3f}",
-            f"{row['adapter']:.3f}",
-            f"{delta['mean']:+.3f}",
-            f"{delta['low']:+.3f} to {delta['high']:+.3f}",
-        )
-    console.print(table)
-    table = Table(title="Retrieval on the golden set", title_justify="left")
-    for column in ("metric", "dense", "bm25", "fused"):
-        table.add_column(column)
-    for name, row in retrieval["table"].items():
-        table.add_row(name, *(f"{row[mode]:.3f}" for mode in ("dense", "bm25", "fused")))
-    console.print(table)
+    _evaluation_tables(console, found["evaluation"])
     endpoint = found["endpoint"]
     state = "ready" if endpoint["ready"] else "not running; `headwater serve` or `make dev`"
     console.print(f"endpoint {endpoint['url'] or '-'}  {state}")
+
+
+#: Measures of the generation report: key, words.
+_MEASURES = (
+    ("nll", "NLL of references, nats/token"),
+    ("rouge_l", "ROUGE-L"),
+    ("chrf", "chrF"),
+    ("cites_right", "cites the right document"),
+)
+
+
+def _evaluation_tables(console: Console, evaluation: dict[str, Any]) -> None:
+    generation, retrieval = evaluation["generation"], evaluation["retrieval"]
+    if generation is not None:
+        title = f"Base against adapter, {generation['items']} golden questions"
+        table = Table(title=title, title_justify="left")
+        for column in ("", "base", "adapter", "difference", "95 % interval"):
+            table.add_column(column)
+        arms = generation["arms"]
+        for key, words in _MEASURES:
+            delta = generation.get(f"{key}_delta")
+            cells = [_figure(arms.get(arm, {}).get(key)) for arm in ("base", "adapter")]
+            if delta is not None:
+                cells += [f"{delta['mean']:+.3f}", f"{delta['low']:+.3f} to {delta['high']:+.3f}"]
+            table.add_row(words, *cells)
+        console.print(table)
+    if retrieval is not None:
+        title = f"Retrieval, {retrieval['items']} golden questions"
+        table = Table(title=title, title_justify="left")
+        for column in ("", "dense", "bm25", "fused"):
+            table.add_column(column)
+        ndcg = retrieval["ndcg_at_10"]
+        table.add_row("nDCG@10", *(f"{ndcg[mode]:.3f}" for mode in ("dense", "bm25", "fused")))
+        table.add_row("recall@5", "", "", f"{retrieval['recall_at_5']:.3f}")
+        console.print(table)
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

@@ -8,7 +8,9 @@ blocked the release.
 import functools
 import json
 import logging
+import os
 import sys
+import warnings
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -20,7 +22,8 @@ from rich.console import Console
 from headwater.errors import HeadwaterError
 from headwater.settings import Settings, quiet_libraries
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 BLOCKED = 3
 
 app = typer.Typer(
@@ -50,6 +53,9 @@ def _setup(
     log.setLevel(logging.INFO)
     log.propagate = False
     if not verbose:
+        warnings.simplefilter("ignore")
+        # Also of the helper process that multiprocessing starts, which says what `_leave` left.
+        os.environ.setdefault("PYTHONWARNINGS", "ignore")
         logging.getLogger().setLevel(logging.ERROR)
 
 
@@ -80,6 +86,16 @@ def _plain(text: str) -> str:
 
 def _print_json(value: Any) -> None:
     print(json.dumps(value, ensure_ascii=False, default=str), flush=True)
+
+
+def _leave(code: int) -> NoReturn:
+    """End at once: DuckDB's bindings print a page of leaked types when an interpreter shuts down.
+
+    Everything that must be durable was synced when it was written.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _orchestrator(name: str) -> Callable[..., dict[str, Any]]:
@@ -120,10 +136,7 @@ def build(
     view.summary(result)
     if as_json:
         _print_json(result)
-    if result["blocked"]:
-        raise typer.Exit(BLOCKED)
-    if not result["success"]:
-        raise typer.Exit(1)
+    _leave(BLOCKED if result["blocked"] else 0 if result["success"] else 1)
 
 
 @app.command()
@@ -137,11 +150,12 @@ def ask(
 
     Asks the running endpoint, or answers in this process where none runs.
     """
-    from headwater.serving.client import open_endpoint
+    from headwater.serving.client import ask as ask_endpoint
+    from headwater.serving.connect import connect
 
-    with open_endpoint(Settings()) as endpoint:
+    with connect(Settings()) as (url, _):
         for question in questions:
-            reply = endpoint.ask(question)
+            reply = ask_endpoint(url, question)
             console.print(f"\n[bold]{_plain(question)}[/bold]")
             console.print(_plain(reply["answer"]))
             for number, citation in enumerate(reply["citations"], start=1):
@@ -223,7 +237,7 @@ def sources_list(*, as_json: Json = False) -> None:
         {
             "name": source.name,
             "kind": source.kind,
-            "location": source.location,
+            "location": str(source.path) if source.kind == "folder" else source.package,
             "documents": len(list_items(source)),
         }
         for source in load_sources(Settings().sources_file)
@@ -258,11 +272,12 @@ def golden_add(
     as_json: Json = False,
 ) -> None:
     """Add a question of your own; it judges every later release."""
-    from headwater.datasets.golden import add
+    from headwater.datasets.golden import add, document_sources
     from headwater.lake import Lake
 
     settings = Settings()
-    item = add(settings.golden_file, question, reference, uri, lake=Lake(settings.lake))
+    known = document_sources(Lake(settings.lake))
+    item = add(settings.golden_file, question, reference, uri, known=known)
     console.print(f"Added {item.id}. Now `headwater build`.")
     if as_json:
         _print_json({"id": item.id})
@@ -308,4 +323,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -110,6 +110,8 @@ class Engine:
                 + f": {error}.",
                 mend="Check that both are GGUF files of the same model.",
             ) from error
+        # A server that is freed before its loop has begun hangs for ever: let it answer once.
+        self._server.handle_completions({"prompt": "a", "n_predict": 1})
         self._running = 0
         self._idle = threading.Condition()
         self._tokenizer: Any = None

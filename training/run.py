@@ -7,7 +7,7 @@ and recipe it does nothing; killed anywhere it goes on where it was.
 import fcntl
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,11 +15,19 @@ from typing import Any
 
 from headwater.base_model import BaseModel, prepare, token_counter
 from headwater.datasets.prompt import DEFAULT_PROMPT
+from headwater.errors import HeadwaterError
 from headwater.files import read_json, write_json
 from headwater.lake import Lake
 from headwater.records import Prompt, short
 from headwater.settings import Settings
-from training.adapter import Adapter, adapter_id, load_adapter, save_adapter
+from training.adapter import (
+    CURRENT,
+    Adapter,
+    adapter_id,
+    current_adapter,
+    load_adapter,
+    save_adapter,
+)
 from training.data import Examples
 from training.parity import ParityReport, PromptParity, parity
 from training.progress import LossPoint, OnStep, TrainingResult
@@ -34,8 +42,6 @@ log = logging.getLogger("headwater")
 REPORT = "training.json"
 #: Prompts and tokens of each that PyTorch and the engine are compared on.
 PARITY_PROMPTS, PARITY_TOKENS = 4, 16
-#: Least share of equal greedy tokens; see docs/experiments.md for what was measured.
-PARITY_THRESHOLD = 0.9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,9 +61,15 @@ def fit_adapter(
     recipe: Recipe,
     *,
     prompt: Prompt = DEFAULT_PROMPT,
+    identity: Mapping[str, str] | None = None,
     on_step: OnStep | None = None,
 ) -> AdapterRun:
     """Train the adapter that the lake's rows, the base model and the recipe name, if it is missing.
+
+    Args:
+        prompt: the one that serving uses.
+        identity: tags of the MLflow run, for example the Dagster run.
+        on_step: called after each optimizer step.
 
     Raises:
         HeadwaterError: there are no rows, or the base model is missing.
@@ -73,8 +85,23 @@ def fit_adapter(
         if (run := _published(settings.adapters / id_)) is not None:
             log.info("training: adapter %s is there", short(id_))
         else:
-            run = _train(settings, base, recipe, examples, work=work, on_step=on_step)
+            run = _train(
+                settings, base, recipe, examples, work=work, identity=identity, on_step=on_step
+            )
+        write_json(settings.adapters / CURRENT, {"id": id_})
         shutil.rmtree(work, ignore_errors=True)
+    return run
+
+
+def current_run(settings: Settings) -> AdapterRun:
+    """The adapter that the last training made or found, with what it measured then.
+
+    Raises:
+        HeadwaterError: nothing was trained yet.
+    """
+    run = _published(current_adapter(settings).folder)
+    if run is None:
+        raise HeadwaterError("The last training is not finished.", mend="Run `headwater build`.")
     return run
 
 
@@ -85,6 +112,7 @@ def _train(
     examples: Examples,
     *,
     work: Path,
+    identity: Mapping[str, str] | None,
     on_step: OnStep | None,
 ) -> AdapterRun:
     """Every step may be repeated after a kill: the last checkpoint holds the finished training."""
@@ -105,7 +133,14 @@ def _train(
         n_tokens=PARITY_TOKENS,
     )
     run = record_run(
-        settings, base, recipe, examples, adapter=adapter, result=trained.result, parity=same
+        settings,
+        base,
+        recipe,
+        examples,
+        adapter=adapter,
+        result=trained.result,
+        parity=same,
+        identity=identity or {},
     )
     report = {"result": asdict(trained.result), "parity": asdict(same), "mlflow_run": run}
     write_json(adapter.folder / REPORT, report)

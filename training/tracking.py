@@ -6,7 +6,9 @@ came to be.
 
 import json
 import subprocess
+import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -35,8 +37,13 @@ def record_run(
     adapter: Adapter,
     result: TrainingResult,
     parity: ParityReport,
+    identity: Mapping[str, str],
 ) -> str:
-    """Log one training; returns the run's id. Repeated for the same adapter, logs nothing new."""
+    """Log one training; returns the run's id. Repeated for the same adapter, logs nothing new.
+
+    Args:
+        identity: further tags, such as the run of the orchestrator.
+    """
     quiet_libraries()
     from mlflow import MlflowClient
     from mlflow.entities import Dataset, DatasetInput
@@ -48,6 +55,7 @@ def record_run(
     if known := client.search_runs([experiment], wanted, max_results=1):
         return str(known[0].info.run_id)
     tags = {
+        **identity,
         ADAPTER_TAG: adapter.id,
         "headwater.weights": adapter.weights_digest,
         "headwater.base_model": base.digest,
@@ -141,8 +149,6 @@ def _metrics(result: TrainingResult, parity: ParityReport) -> list[Any]:
 
 
 def _log_png(client: Any, run: str, png: bytes, name: str) -> None:
-    import tempfile
-
     with tempfile.TemporaryDirectory(prefix="headwater-plot-") as folder:
         path = Path(folder) / name
         path.write_bytes(png)

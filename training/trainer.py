@@ -8,6 +8,7 @@ machine and number of threads.
 
 import logging
 import random
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -79,7 +80,9 @@ def train(
     done = checkpoint.progress_of(found)["step"] if found else 0
     if found:
         log.info("training: resuming after step %d of %d", done, len(plan))
-    with EnergyMeter() as meter:
+    with warnings.catch_warnings(), EnergyMeter() as meter:
+        # PEFT and Trainer ask transformers by a name that it renames in version 6.
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`")
         trainer = LoraTrainer(
             add_lora(model, recipe), plan, held_out, recipe, work=work, meter=meter, on_step=on_step
         )

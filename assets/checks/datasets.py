@@ -1,12 +1,12 @@
 """The contamination firewall: nothing that judges may teach."""
 
 import dagster as dg
-from headwater.datasets.sft import read_rows
 
 from assets.datasets import golden_set, sft_dataset
 from assets.policies import table
 from headwater.datasets import firewall
-from headwater.datasets.golden import read_golden_set
+from headwater.datasets.golden import read_golden
+from headwater.datasets.sft import read_rows
 from resources.lake import LakeResource
 
 
@@ -14,7 +14,7 @@ from resources.lake import LakeResource
 def no_golden_item_in_training(lake: LakeResource) -> dg.AssetCheckResult:
     """No training row is, or nearly is, a golden question; read back from the table."""
     store = lake.get()
-    leaks = firewall.leaks(read_rows(store), read_golden_set(store))
+    leaks = firewall.leaks(read_rows(store), read_golden(store))
     return dg.AssetCheckResult(
         passed=not leaks,
         metadata={
@@ -31,11 +31,11 @@ def no_golden_item_in_training(lake: LakeResource) -> dg.AssetCheckResult:
 
 @dg.asset_check(asset=sft_dataset, blocking=True)
 def enough_rows_to_train(lake: LakeResource) -> dg.AssetCheckResult:
-    """There is something to learn from: at least 8 rows, every one with a source chunk."""
+    """There is something to learn from: at least 2 rows, every one with a source chunk."""
     rows = read_rows(lake.get())
     without = [row.id for row in rows if not row.chunk_id]
     return dg.AssetCheckResult(
-        passed=len(rows) >= 8 and not without,
+        passed=len(rows) >= 2 and not without,
         metadata={"rows": len(rows), "without_source_chunk": without[:20]},
     )
 
@@ -43,7 +43,7 @@ def enough_rows_to_train(lake: LakeResource) -> dg.AssetCheckResult:
 @dg.asset_check(asset=golden_set)
 def golden_set_is_curated(lake: LakeResource) -> dg.AssetCheckResult:
     """A warning while only provisional questions judge; `headwater golden review` mends it."""
-    items = read_golden_set(lake.get())
+    items = read_golden(lake.get())
     curated = sum(not item.provisional for item in items)
     return dg.AssetCheckResult(
         passed=curated > 0,

@@ -15,7 +15,7 @@ def _result(result: quality.QualityResult) -> dg.AssetCheckResult:
     failing = [each for each in result.expectations if not each["success"]]
     metadata: dict[str, Any] = {
         "expectations": table(
-            result.expectations, ["expectation", "column", "success", "unexpected_count"]
+            result.expectations, ["expectation", "column", "success", "unexpected"]
         ),
         **result.statistics,
     }

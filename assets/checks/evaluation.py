@@ -22,7 +22,7 @@ def _results(
             metadata={
                 "value": result.value,
                 "threshold": result.threshold,
-                "examples": table(list(result.examples), ["question", "value"]),
+                "examples": table(list(result.examples), ["question", "expected", "value"]),
             },
         )
 
@@ -34,7 +34,7 @@ def _specs(asset: dg.AssetsDefinition, names: Iterable[str]) -> list[dg.AssetChe
 @dg.multi_asset_check(specs=_specs(retrieval_report, gates.RETRIEVAL_GATES))
 def retrieval_gates(settings: SettingsResource) -> Iterable[dg.AssetCheckResult]:
     """Recall@5 and fusion against the policy."""
-    from headwater.evaluation.report import latest_retrieval
+    from headwater.evaluation.store import latest_retrieval
 
     report = latest_retrieval(settings.get())
     yield from _results(retrieval_report, gates.retrieval_gates(report, gates.load_policy()))
@@ -43,7 +43,7 @@ def retrieval_gates(settings: SettingsResource) -> Iterable[dg.AssetCheckResult]
 @dg.multi_asset_check(specs=_specs(generation_report, gates.GENERATION_GATES))
 def generation_gates(settings: SettingsResource) -> Iterable[dg.AssetCheckResult]:
     """The adapter against the base, by paired intervals."""
-    from headwater.evaluation.report import latest_generation
+    from headwater.evaluation.store import latest_generation
 
     report = latest_generation(settings.get())
     yield from _results(generation_report, gates.generation_gates(report, gates.load_policy()))

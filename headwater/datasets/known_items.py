@@ -47,12 +47,16 @@ def provisional_items(
         if len({item.reference for item in same}) == 1
     ]
     taken: Counter[str] = Counter()
+    held = Counter(item.uris[0] for item in unambiguous)
     order: list[tuple[int, str, GoldenItem]] = []
     for item in sorted(unambiguous, key=lambda item: item.id):
         if item.id not in skip:
             taken[item.uris[0]] += 1
             order.append((taken[item.uris[0]], item.id, item))
-    chosen = sorted(entry for entry in order if entry[0] <= PER_DOCUMENT)
+    # Half of a document's sections at most are asked about: the others are left to train on.
+    chosen = sorted(
+        entry for entry in order if entry[0] <= min(PER_DOCUMENT, (held[entry[2].uris[0]] + 1) // 2)
+    )
     return [item for _, _, item in chosen[:limit]]
 
 

@@ -61,7 +61,7 @@ def clean_documents(lake: Lake, shards: Sequence[str], max_text_chars: int) -> S
         for row in by_shard[shard]:
             input_digest = _input_digest(row, max_text_chars)
             before = in_quarantine.get(row["uri"])
-            if digests.get(row["uri"]) == input_digest and before is None:
+            if digests.get(row["uri"]) == input_digest:
                 keep.add(row["uri"])
             elif before is not None and before["input_digest"] == input_digest:
                 rejected.append(before)

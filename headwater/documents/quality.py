@@ -4,6 +4,7 @@ Suites are data: an expectation's class and its arguments. A failed expectation 
 "warning" is reported and blocks nothing.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +28,7 @@ DOCUMENTS: tuple[Expectation, ...] = (
     ("ExpectColumnValuesToMatchRegex", {"column": "shard", "regex": r"^[0-9a-f]{2}$"}),
     ("ExpectColumnValueLengthsToBeBetween", {"column": "title", "min_value": 1, "max_value": 160}),
     ("ExpectColumnValuesToBeBetween", {"column": "characters", "min_value": 1}),
-    ("ExpectColumnValuesToMatchRegex", {"column": "language", "regex": r"^([a-z]{2,3}|und)$"}),
+    ("ExpectColumnValuesToMatchRegex", {"column": "language", "regex": r"^[a-z]{2,3}$"}),
     ("ExpectColumnValuesToMatchRegex", {"column": "digest", "regex": _SHA256}),
     ("ExpectColumnValuesToMatchRegex", {"column": "input_digest", "regex": _SHA256}),
     (
@@ -49,6 +50,9 @@ CHUNKS: tuple[Expectation, ...] = (
     ("ExpectColumnValueLengthsToBeBetween", {"column": "text", "min_value": 1}),
     ("ExpectColumnValuesToMatchRegex", {"column": "embed_digest", "regex": _SHA256}),
     ("ExpectColumnValuesToMatchRegex", {"column": "digest", "regex": _SHA256}),
+)
+COVERAGE: tuple[Expectation, ...] = (
+    ("ExpectColumnValuesToBeInSet", {"column": "uncovered_bytes", "value_set": [0]}),
 )
 
 
@@ -79,7 +83,7 @@ def validate_documents(lake: Lake) -> QualityResult:
 
 
 def validate_chunks(lake: Lake, max_tokens: int = 254) -> QualityResult:
-    """Validate all of `document_shards`: bounds, and that the spans of each document join.
+    """Validate all of `document_shards`: bounds, and that the spans join to whole documents.
 
     Args:
         max_tokens: the bound that chunks were made with.
@@ -87,11 +91,30 @@ def validate_chunks(lake: Lake, max_tokens: int = 254) -> QualityResult:
     columns = ["id", "uri", "ordinal", "start", "end", "text", "tokens", "embed_digest", "digest"]
     table = lake.read("document_shards", columns=columns)
     table = table.sort_by([("uri", "ascending"), ("ordinal", "ascending")])
-    documents = lake.read("clean_documents", columns=["uri"])["uri"]
-    exists = pc.is_in(table["uri"], documents.combine_chunks())
+    documents = _coverage(lake, table)
+    exists = pc.is_in(table["uri"], documents["uri"].combine_chunks())
     table = table.append_column("document_exists", exists).append_column("gap_before", _gaps(table))
     bound = {"column": "tokens", "min_value": 1, "max_value": max_tokens}
-    return _validate("chunks", table, (*CHUNKS, ("ExpectColumnValuesToBeBetween", bound)))
+    chunks = _validate("chunks", table, (*CHUNKS, ("ExpectColumnValuesToBeBetween", bound)))
+    coverage = _validate("coverage", documents, COVERAGE)
+    return QualityResult(
+        success=chunks.success and coverage.success,
+        expectations=chunks.expectations + coverage.expectations,
+        failing_rows=(chunks.failing_rows + coverage.failing_rows)[:MAX_FAILING_ROWS],
+        statistics={**chunks.statistics, "documents": documents.num_rows},
+    )
+
+
+def _coverage(lake: Lake, chunks: pa.Table) -> pa.Table:
+    """For each document the bytes of its text that no chunk covers."""
+    documents = lake.read("clean_documents", columns=["uri", "text"])
+    covered: Counter[str] = Counter()
+    for row in chunks.select(["uri", "start", "end"]).to_pylist():
+        covered[row["uri"]] += row["end"] - row["start"]
+    lengths = pc.binary_length(documents["text"]).to_pylist()
+    uris = documents["uri"].to_pylist()
+    missing = [length - covered[uri] for uri, length in zip(uris, lengths, strict=True)]
+    return pa.table({"uri": documents["uri"], "uncovered_bytes": pa.array(missing, pa.int64())})
 
 
 def _gaps(chunks: pa.Table) -> pa.Array:

@@ -64,7 +64,7 @@ def update_raw(
             expected = _light_row(item, source, shard)
             refusal = digest_of(STAGE_VERSION, expected, max_bytes)
             before = in_quarantine.get(item.uri)
-            if stored.get(item.uri) == expected and before is None:
+            if stored.get(item.uri) == expected:
                 count.reused += 1
                 keep.add(item.uri)
             elif before is not None and before["input_digest"] == refusal:

@@ -147,7 +147,10 @@ def _merge_short(
     max_tokens: int,
     paths: Callable[[tuple[str, ...]], tuple[str, int]],
 ) -> Iterator[_Section]:
-    """Join short sections with those that follow; the joint path is what both have in common."""
+    """Join short sections with those that follow, under the path that both have in common.
+
+    A heading without text goes with the section below it, which keeps its own path.
+    """
     pending: _Section | None = None
     for section in sections:
         if pending is None:
@@ -155,11 +158,12 @@ def _merge_short(
             continue
         common = _common(pending.path, section.path) or pending.path[:1]
         cost = pending.cost + section.cost
+        text = pending.text + section.text
         short = pending.cost < SHORT and pending.joins(section)
-        if short and cost + paths(common)[1] <= max_tokens:
-            pending = _Section(common, pending.level, pending.text + section.text, cost)
-        elif pending.bare and section.level > pending.level:
-            pending = _Section(section.path, section.level, pending.text + section.text, cost)
+        if pending.bare and section.level > pending.level:
+            pending = _Section(section.path, section.level, text, cost, section.bare)
+        elif short and cost + paths(common)[1] <= max_tokens:
+            pending = _Section(common, pending.level, text, cost)
         else:
             yield pending
             pending = section

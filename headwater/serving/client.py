@@ -68,15 +68,11 @@ def ask(url: str, question: str, *, timeout: float = 120.0) -> dict[str, Any]:
     Raises:
         EndpointError: it is not there, or refused.
     """
-    body = {"model": "headwater", "messages": [{"role": "user", "content": question}]}
     try:
         with _client(timeout) as client:
-            response = client.post(f"{url}/v1/chat/completions", json=body)
+            response = client.post(f"{url}/v1/chat/completions", json=_body(question))
     except httpx.HTTPError as error:
-        raise EndpointError(
-            f"The endpoint at {url} does not answer: {error}.",
-            mend="Start it by `headwater serve`.",
-        ) from error
+        raise _unreachable(url, error) from error
     if response.is_error:
         raise EndpointError(
             f"The endpoint at {url} refused: {_message(response)}",
@@ -95,23 +91,37 @@ def wait_for_release(url: str, release: str, timeout: float = 60.0) -> None:
     """Have the endpoint load what the pointer names, and wait until that is `release`.
 
     Raises:
-        EndpointError: it did not within `timeout` seconds; says what it told last.
+        EndpointError: it cannot load it, or did not within `timeout` seconds.
     """
     until = time.monotonic() + timeout
-    last = "nothing"
+    last = "it was not asked"
     while time.monotonic() < until:
         try:
-            ready = _ready(url)
-        except (httpx.HTTPError, ValueError) as error:
-            last = str(error)
+            with _client(max(_READY_TIMEOUT, until - time.monotonic())) as client:
+                reply = client.post(f"{url}/admin/reload")
+        except httpx.HTTPError as error:
+            last = f"no answer: {error}"
         else:
-            if ready["release"] == release:
+            if reply.is_error:
+                last = _message(reply)
+                break
+            if reply.json()["release"] == release:
                 return
-            last = ready["error"] or f"serves {ready['release']}"
+            last = f"it serves {reply.json()['release']}"
         time.sleep(0.1)
     raise EndpointError(
-        f"The endpoint at {url} did not load release {release} in {timeout:.0f} s: {last}.",
+        f"The endpoint at {url} did not load release {release}: {last}.",
         mend="See the endpoint's log, then build again.",
+    )
+
+
+def _body(question: str) -> dict[str, Any]:
+    return {"model": "headwater", "messages": [{"role": "user", "content": question}]}
+
+
+def _unreachable(url: str, error: httpx.HTTPError) -> EndpointError:
+    return EndpointError(
+        f"The endpoint at {url} does not answer: {error}.", mend="Start it by `headwater serve`."
     )
 
 

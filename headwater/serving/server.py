@@ -8,13 +8,15 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fcntl import LOCK_EX, LOCK_NB, flock
 
 import uvicorn
 
 from headwater.errors import HeadwaterError
 from headwater.files import read_json, write_json
+from headwater.release import pointer
 from headwater.serving.app import create_app
-from headwater.serving.client import endpoint_file, find_endpoint
+from headwater.serving.client import endpoint_file
 from headwater.serving.service import Limits, Service
 from headwater.settings import Settings
 
@@ -35,30 +37,25 @@ def run_server(settings: Settings, port: int | None = None) -> None:
     Raises:
         HeadwaterError: the port is taken, or an endpoint runs for this installation already.
     """
-    if running := find_endpoint(settings):
-        raise HeadwaterError(
-            f"Process {running.pid} serves this installation already, at {running.url}.",
-            mend="Stop it first, or set another HEADWATER_HOME.",
-        )
-    listener = _bind(settings.host, settings.port if port is None else port)
-    url = _url(listener)
-    told = {"url": url, "pid": os.getpid(), "release": None}
+    with _only_one(settings):
+        listener = _bind(settings.host, settings.port if port is None else port)
+        url = _url(listener)
+        told = {"url": url, "pid": os.getpid(), "release": None}
 
-    def tell(release: str) -> None:
+        def tell(release: str) -> None:
+            try:
+                write_json(endpoint_file(settings), {**told, "release": release})
+            except OSError as error:  # it is a convenience: /readyz tells the same
+                log.warning("endpoint: %s", error)
+
+        service = Service(settings, swapped=tell)
+        write_json(endpoint_file(settings), told)
+        log.info("endpoint: %s", url)
         try:
-            write_json(endpoint_file(settings), {**told, "release": release})
-        except OSError as error:  # it is a convenience: /readyz tells the same
-            log.warning("endpoint: %s", error)
-
-    service = Service(settings, swapped=tell)
-    write_json(endpoint_file(settings), told)
-    log.info("endpoint: %s", url)
-    try:
-        with _signals_end_quietly():
-            _server(service).run(sockets=[listener])
-    finally:
-        if (read_json(endpoint_file(settings)) or {}).get("pid") == os.getpid():
-            endpoint_file(settings).unlink()
+            with _signals_end_quietly():
+                _server(service).run(sockets=[listener])
+        finally:
+            endpoint_file(settings).unlink(missing_ok=True)
 
 
 @contextmanager
@@ -70,10 +67,14 @@ def serve_in_thread(
     It is not announced in endpoint.json: it ends with the block, and is the caller's own.
 
     Raises:
-        HeadwaterError: the release cannot be loaded, or not in `timeout` seconds.
+        HeadwaterError: there is no release, it cannot be loaded, or not in `timeout` seconds.
     """
-    service = Service(settings, limits=limits)
+    if pointer.current(settings) is None:
+        raise HeadwaterError(
+            f"There is no release in {settings.root}.", mend="Run `headwater build`."
+        )
     listener = _bind(settings.host, port)
+    service = Service(settings, limits=limits)
     server = _server(service)
     thread = threading.Thread(
         target=server.run, kwargs={"sockets": [listener]}, name="headwater-endpoint", daemon=True
@@ -85,6 +86,22 @@ def serve_in_thread(
     finally:
         server.should_exit = True
         thread.join()
+
+
+@contextmanager
+def _only_one(settings: Settings) -> Iterator[None]:
+    """Hold the installation's endpoint lock; the kernel frees it when the process dies."""
+    settings.serving.mkdir(parents=True, exist_ok=True)
+    with (settings.serving / "endpoint.lock").open("w") as file:
+        try:
+            flock(file, LOCK_EX | LOCK_NB)
+        except BlockingIOError as error:
+            told = read_json(endpoint_file(settings)) or {"url": "an unknown address", "pid": "?"}
+            raise HeadwaterError(
+                f"Process {told['pid']} serves this installation already, at {told['url']}.",
+                mend="Stop it first, or set another HEADWATER_HOME.",
+            ) from error
+        yield
 
 
 @contextmanager
@@ -108,7 +125,7 @@ def _wait_until_ready(service: Service, thread: threading.Thread, timeout: float
         if time.monotonic() > until or not thread.is_alive():
             raise HeadwaterError(
                 f"The endpoint was not ready after {timeout:.0f} s.",
-                mend="Run `headwater build`, so that there is a release.",
+                mend="See the log for what it waits for.",
             )
         time.sleep(0.02)
 

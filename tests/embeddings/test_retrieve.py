@@ -50,7 +50,7 @@ def test_a_passage_in_two_documents_counts_once():
 
 
 def test_modes_rank_by_their_own_scores(retriever):
-    question = "Which variable reserves the space of a class statement for instances?"
+    question = "What is reserved by the variable __slots__ ?"
     dense = retriever.retrieve(question, "dense", 3)
     bm25 = retriever.retrieve(question, "bm25", 3)
     fused = retriever.retrieve(question, limit=3)

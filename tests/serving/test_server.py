@@ -18,6 +18,7 @@ import pytest
 
 from headwater.errors import HeadwaterError
 from headwater.files import write_json
+from headwater.release import pointer
 from headwater.release.manifest import Release
 from headwater.serving.client import (
     Endpoint,
@@ -27,6 +28,7 @@ from headwater.serving.client import (
     find_endpoint,
     wait_for_release,
 )
+from headwater.serving.connect import connect, verify
 from headwater.serving.request_log import read_requests
 from headwater.serving.server import run_server, serve_in_thread
 from headwater.settings import Settings
@@ -88,6 +90,8 @@ def test_a_process_from_start_to_kill(home: Settings, make_release: Make) -> Non
         wait_for_release(endpoint.url, release.id)
         found = until_found(home, ready=True)
         assert (found.url, found.release) == (endpoint.url, release.id)
+        with connect(home) as (url, running_already):
+            assert (url, running_already) == (endpoint.url, True)
         assert ask(endpoint.url, "What is bread?")["release"] == release.id
 
         # A second one for the same installation is refused.
@@ -155,3 +159,32 @@ def test_serving_in_a_thread_tells_why_it_cannot(home: Settings, make_release: M
     promote(home, make_release(home, index="nowhere"))
     with pytest.raises(HeadwaterError, match="no index version"), serve_in_thread(home):
         pass
+
+
+def test_a_release_is_verified_by_a_real_request(home: Settings, make_release: Make) -> None:
+    release, other = make_release(home), make_release(home, index="new")
+    promote(home, release)
+    with serve_in_thread(home) as url:
+        proof = verify(url, release.id)
+        assert proof["answer"]
+        assert {cited["uri"].split(":")[0] for cited in proof["citations"]} == {"old"}
+        (row,) = read_requests(home, datetime.now(UTC).date().isoformat()).rows
+        assert (row["trace"], row["question"]) == (proof["trace"], proof["question"])
+        with pytest.raises(EndpointError, match="it serves"):
+            verify(url, other.id, timeout=0.5)
+        promote(home, make_release(home, index="nowhere"))
+        with pytest.raises(EndpointError, match="no index version"):
+            verify(url, pointer.current(home) or "")
+
+
+def test_without_an_endpoint_one_is_served_here(home: Settings, make_release: Make) -> None:
+    with pytest.raises(HeadwaterError, match="no release"), connect(home):
+        pass
+    with pytest.raises(HeadwaterError, match="no release"), serve_in_thread(home):
+        pass
+    release = make_release(home)
+    promote(home, release)
+    with connect(home) as (url, running):
+        assert not running
+        assert ask(url, "What is bread?")["release"] == release.id
+    assert find_endpoint(home) is None

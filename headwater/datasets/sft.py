@@ -1,0 +1,234 @@
+"""`sft_dataset`: question-answer rows made from the chunks, for supervised fine-tuning.
+
+Each row names its source chunk and the passages its prompt shows, which are those that serving
+would retrieve. Rows close to a golden question are left out. Chunks are taken in the order of a
+hash of their text, so that an edited document changes few rows.
+"""
+
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Protocol
+
+from headwater.datasets.extract import Pair, best_sentences, pairs
+from headwater.datasets.firewall import leaks
+from headwater.datasets.golden import read_golden
+from headwater.errors import HeadwaterError
+from headwater.lake import Lake, rows_to_table
+from headwater.progress import track
+from headwater.records import Hit, TrainingRow, digest_of
+
+STAGE_VERSION = "sft/1"
+#: One document in this many is held out for validation.
+_VALIDATION_EVERY = 12
+#: A written question must retrieve its own chunk among this many.
+ROUND_TRIP = 5
+_KINDS = ("signature", "definition", "heading", "detail")
+_COLUMNS = ["id", "uri", "ordinal", "title", "heading", "text", "embed_digest"]
+
+#: (heading, text) -> a question that the text answers, or None.
+Ask = Callable[[str, str], str | None]
+log = logging.getLogger("headwater")
+
+
+class Retrieves(Protocol):
+    """What making rows needs of retrieval; `headwater.embeddings.retrieve.Retriever` is one."""
+
+    def retrieve_many(self, questions: Sequence[str], *, limit: int) -> list[list[Hit]]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SftStats:
+    """What was made; `written_*` count questions of the base model, `dropped_leaks` rows."""
+
+    rows: int
+    by_kind: dict[str, int]
+    train: int
+    validation: int
+    dropped_leaks: int
+    written_kept: int
+    written_tried: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    chunk: dict[str, Any]
+    pair: Pair
+
+
+def build_sft_dataset(
+    lake: Lake,
+    *,
+    ask: Ask,
+    retriever: Retrieves,
+    top_k: int,
+    max_rows: int,
+    written_questions: int,
+    seed: int = 0,
+) -> SftStats:
+    """Make the rows anew and write the table if they differ from what it holds.
+
+    Args:
+        ask: writes a question about a passage.
+        top_k: passages that a prompt shows.
+        max_rows: rows at most, of all kinds.
+        written_questions: passages that `ask` is tried on.
+
+    Raises:
+        HeadwaterError: the documents hold nothing to ask about.
+    """
+    chunks = _chunks(lake, seed)
+    written = list(_written(chunks[:written_questions], ask, retriever))
+    stated = _in_turns(_stated(chunks))
+    candidates = _distinct([*written, *stated])
+    rows = _with_context(candidates[: 2 * max_rows], retriever, top_k)
+    leaking = {leak.row_id for leak in leaks(rows, read_golden(lake))}
+    kept = _with_both_splits([row for row in rows if row.id not in leaking][:max_rows])
+    if not kept:
+        raise HeadwaterError(
+            "The documents hold no sentences to make training rows of.",
+            mend="Add a source with running text, then build again.",
+        )
+    table = rows_to_table("sft_dataset", (asdict(row) for row in kept))
+    if lake.read("sft_dataset") != table:
+        lake.overwrite("sft_dataset", table)
+    kinds = Counter(row.kind for row in kept)
+    return SftStats(
+        rows=len(kept),
+        by_kind=dict(sorted(kinds.items())),
+        train=sum(row.split == "train" for row in kept),
+        validation=sum(row.split == "validation" for row in kept),
+        dropped_leaks=len(leaking),
+        written_kept=kinds["written"],
+        written_tried=min(written_questions, len(chunks)),
+        digest=digest_of(STAGE_VERSION, sorted(row.id for row in kept)),
+    )
+
+
+def read_rows(lake: Lake) -> list[TrainingRow]:
+    """The rows of the table, in order of id."""
+    rows = lake.read("sft_dataset").to_pylist()
+    return sorted(
+        (TrainingRow(**{**row, "context": tuple(row["context"])}) for row in rows),
+        key=lambda row: row.id,
+    )
+
+
+def _chunks(lake: Lake, seed: int) -> list[dict[str, Any]]:
+    """One chunk for each distinct text, in an order that other documents do not change."""
+    rows = lake.read("document_shards", columns=_COLUMNS).to_pylist()
+    rows.sort(key=lambda row: (row["uri"], row["ordinal"]))
+    opened: set[tuple[str, str]] = set()
+    distinct: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        section = (row["uri"], row["heading"])
+        row["opens_section"] = section not in opened
+        opened.add(section)
+        distinct.setdefault(row["embed_digest"], row)
+    return sorted(distinct.values(), key=lambda row: digest_of(seed, row["embed_digest"]))
+
+
+def _stated(chunks: Iterable[dict[str, Any]]) -> dict[str, list[_Candidate]]:
+    """What the chunks state by themselves, by kind: one of a kind from each chunk."""
+    found: dict[str, list[_Candidate]] = defaultdict(list)
+    for chunk in chunks:
+        seen = set()
+        heading = chunk["heading"] or chunk["title"]
+        for pair in pairs(heading, chunk["text"], opens_section=chunk["opens_section"]):
+            if pair.kind not in seen:
+                seen.add(pair.kind)
+                found[pair.kind].append(_Candidate(chunk, pair))
+    return found
+
+
+def _in_turns(by_kind: dict[str, list[_Candidate]]) -> Iterator[_Candidate]:
+    """One of each kind in turn, until all are used."""
+    longest = max((len(found) for found in by_kind.values()), default=0)
+    for at in range(longest):
+        for kind in _KINDS:
+            if at < len(by_kind[kind]):
+                yield by_kind[kind][at]
+
+
+def _written(
+    chunks: Sequence[dict[str, Any]], ask: Ask, retriever: Retrieves
+) -> Iterator[_Candidate]:
+    """Questions that the base model wrote and that retrieve their own chunk."""
+    tried = []
+    for chunk in track(chunks, what="writing questions"):
+        question = ask(chunk["heading"] or chunk["title"], chunk["text"])
+        answer = best_sentences(question, chunk["text"]) if question else None
+        if question and answer:
+            pair = Pair(kind="written", question=question, answer=answer)
+            tried.append(_Candidate(chunk, pair))
+    found = retriever.retrieve_many([each.pair.question for each in tried], limit=ROUND_TRIP)
+    for candidate, hits in zip(tried, found, strict=True):
+        if _place(candidate.chunk, hits) is not None:
+            yield candidate
+
+
+def _distinct(candidates: Iterable[_Candidate]) -> list[_Candidate]:
+    """The first candidate of each question and of each answer."""
+    questions: set[str] = set()
+    answers: set[str] = set()
+    kept = []
+    for candidate in candidates:
+        question, answer = candidate.pair.question.casefold(), candidate.pair.answer.casefold()
+        if question not in questions and answer not in answers:
+            questions.add(question)
+            answers.add(answer)
+            kept.append(candidate)
+    return kept
+
+
+def _with_context(
+    candidates: Sequence[_Candidate], retriever: Retrieves, top_k: int
+) -> list[TrainingRow]:
+    """Rows with the passages that serving would show; a row's own chunk is always among them."""
+    found = retriever.retrieve_many([each.pair.question for each in candidates], limit=top_k)
+    rows = []
+    for candidate, hits in zip(candidates, found, strict=True):
+        own, pair = candidate.chunk["id"], candidate.pair
+        place = _place(candidate.chunk, hits)
+        context = [hit.id for hit in hits]
+        if place is None:
+            context = [*context[: top_k - 1], own]
+        else:
+            context[place] = own  # the same text, from the document that the row names
+        row = TrainingRow(
+            id="",
+            kind=pair.kind,
+            question=pair.question,
+            answer=pair.answer,
+            chunk_id=own,
+            uri=candidate.chunk["uri"],
+            context=tuple(context),
+            split=_split(candidate.chunk["uri"]),
+        )
+        rows.append(replace(row, id=digest_of(asdict(row))))
+    return rows
+
+
+def _place(chunk: dict[str, Any], hits: Sequence[Hit]) -> int | None:
+    """Where a chunk, or another with the same text, stands among hits."""
+    text = " ".join(chunk["text"].split())
+    for at, hit in enumerate(hits):
+        if hit.id == chunk["id"] or " ".join(hit.text.split()) == text:
+            return at
+    return None
+
+
+def _split(uri: str) -> str:
+    """By document, so that no passage is on both sides."""
+    held_out = int(digest_of("split", uri)[:8], 16) % _VALIDATION_EVERY == 0
+    return "validation" if held_out else "train"
+
+
+def _with_both_splits(rows: list[TrainingRow]) -> list[TrainingRow]:
+    """Few documents may all fall on one side; training rows come first then."""
+    if rows and not any(row.split == "train" for row in rows):
+        log.warning("all training rows are of held-out documents; training on them")
+        rows = [replace(row, split="train") for row in rows]
+    return rows

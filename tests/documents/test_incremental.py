@@ -1,0 +1,108 @@
+"""Work is proportional to change, through all three stages."""
+
+from headwater.documents.chunk import shard_documents
+from headwater.documents.clean import clean_documents
+from headwater.documents.raw import update_raw
+from headwater.documents.sources import DEFAULT_SOURCES
+from headwater.lake import Lake
+from tests.documents.examples import MODEL, SHARDS, Corpus
+
+TABLES = ("raw_documents", "clean_documents", "document_shards")
+
+
+def embed_digests(corpus: Corpus):
+    return {row["embed_digest"] for row in corpus.rows("document_shards")}
+
+
+def test_nothing_changed_does_nothing(three: Corpus):
+    first = three.build()
+    versions = [three.lake.version(table) for table in (*TABLES, "quarantine")]
+    again = three.build()
+    assert [stage.processed for stage in again] == [0, 0, 0]
+    assert [stage.shards_written for stage in again] == [(), (), ()]
+    assert [stage.digest for stage in again] == [stage.digest for stage in first]
+    assert [stage.shard_digests for stage in again] == [stage.shard_digests for stage in first]
+    assert [three.lake.version(table) for table in (*TABLES, "quarantine")] == versions
+
+
+def test_an_edit_of_whitespace_changes_nothing_downstream(three: Corpus):
+    first = three.build()
+    for name in ("guide.html", "notes.md", "plain.txt"):
+        text = (three.folder / name).read_text()
+        spaced = (
+            text.replace("\n", "  \n").replace("\n  \n", "\n\n\n \n").replace("</p>", " </p>\n")
+        )
+        assert spaced != text
+        three.write(name, spaced + "\n\n")
+    raw, clean, chunk = three.build()
+    assert (raw.processed, clean.processed) == (3, 3)
+    assert (chunk.processed, chunk.shards_written) == (0, ())
+    assert clean.digest == first[1].digest
+    assert chunk.digest == first[2].digest
+
+
+def test_an_edit_of_one_paragraph_processes_one_document(three: Corpus):
+    three.build()
+    before = embed_digests(three)
+    page = (three.folder / "guide.html").read_text()
+    three.write("guide.html", page.replace("twelve crowns", "fifteen crowns"))
+    stats = three.build()
+    assert [stage.processed for stage in stats] == [1, 1, 1]
+    assert [stage.reused for stage in stats] == [2, 2, 2]
+    assert all(len(stage.shards_written) == 1 for stage in stats)
+    assert len(embed_digests(three) - before) == 1
+
+
+def test_a_removed_document_goes_everywhere(three: Corpus):
+    three.build()
+    (three.folder / "guide.html").unlink()
+    stats = three.build()
+    assert [stage.removed for stage in stats] == [1, 1, 1]
+    for table in TABLES:
+        assert "docs:///guide.html" not in {row["uri"] for row in three.rows(table)}
+
+
+def test_digests_do_not_depend_on_history_or_time(three: Corpus):
+    three.build()
+    three.write("notes.md", "# Other\n\nText that will go again.\n")
+    three.write("late.txt", "A document that came later and stays in the harbour.")
+    three.build()
+    three.write("notes.md", "# Final\n\nText that stays in the harbour for good.\n")
+    last = three.build()
+    fresh = Corpus(three.folder, Lake(three.lake.root.parent / "fresh"))
+    assert [stage.digest for stage in fresh.build()] == [stage.digest for stage in last]
+
+
+def test_shards_done_one_by_one_give_the_same_tables(three: Corpus):
+    whole = three.build()
+    lake = Lake(three.lake.root.parent / "piecewise")
+    for shard in SHARDS:
+        raw = update_raw(lake, [three.source], [shard], 4, 2**20)
+        clean = clean_documents(lake, [shard], 2**20)
+        chunk = shard_documents(lake, [shard], 64, MODEL)
+    assert [raw.digest, clean.digest, chunk.digest] == [stage.digest for stage in whole]
+
+
+def test_per_shard_counts_sum_to_the_whole(three: Corpus):
+    for stage in three.build():
+        for name in ("seen", "processed", "reused", "quarantined", "removed"):
+            total = sum(count[name] for count in stage.per_shard.values())
+            assert total == getattr(stage, name)
+    assert sum(count["chunks"] for count in stage.per_shard.values()) == stage.chunks
+
+
+def test_the_default_corpus_is_indexed_whole(tmp_path):
+    lake = Lake(tmp_path / "lake")
+    keys = [f"{number:02x}" for number in range(16)]
+    update_raw(lake, DEFAULT_SOURCES, keys, 16, 2**20)
+    clean = clean_documents(lake, keys, 2**22)
+    chunk = shard_documents(lake, keys, 160, MODEL)
+    assert clean.quarantined == 0
+    assert clean.seen == chunk.seen > 60
+    rows = lake.read("document_shards").to_pylist()
+    tokens = [row["tokens"] for row in rows]
+    assert max(tokens) <= 160
+    assert sum(count < 40 for count in tokens) < 0.02 * len(tokens)
+    assert {row["language"] for row in lake.read("clean_documents").to_pylist()} == {"en"}
+    headings = {row["heading"] for row in rows}
+    assert "Special method names > Basic customization > object.__repr__(self)" in headings
