@@ -121,7 +121,7 @@ def with_retired(lake: Lake, table: str, upstream: str, shards: Sequence[str]) -
 
     Such shards appear when the number of shards is lowered; a stage visits them to empty them.
     """
-    return sorted({*shards, *(set())})
+    return sorted({*shards, *(held_shards(lake, table) - held_shards(lake, upstream))})
 
 
 def stage_stats(

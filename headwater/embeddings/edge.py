@@ -39,10 +39,10 @@ if TYPE_CHECKING:
     from qdrant_edge import EdgeConfig, EdgeShard
 
 MANIFEST, SHARD = "index.json", "shard"
-#: Up to this size an update removes deleted points at once, so that word frequencies, and with
-#: them every score, are those of a full build. Above, that would rebuild the HNSW graph for each
-#: edit; the engine then cleans up when a fifth is deleted.
-EXACT_POINTS = 5_000
+#: The engine makes segments above 10 MB of vectors immutable, and there deleted points count in word
+#: frequencies until they are cleaned up. Up to this size each update cleans up (2 s for 12,000
+#: points), so that scores are those of a full build; above, when a fifth is deleted.
+EXACT_POINTS = 20_000
 #: Seconds after which an unpublished folder is taken to be a dead process's.
 ABANDONED_S = 86_400.0
 

@@ -35,14 +35,15 @@ def test_chunks_name_what_they_hold():
 def test_an_insertion_keeps_the_names_of_what_comes_after():
     """Ids and embedding digests name content; offsets change only the stored digest."""
     before = split(DOCUMENT, 100, count_words)
-    text = DOCUMENT.text.replace("Guide\n\n", "Guide\n\nA new first paragraph. ", 1)
-    shifted = replace(DOCUMENT.headings[1], start=DOCUMENT.headings[1].start + 23)
+    new = "A new first paragraph. " * 20
+    text = DOCUMENT.text.replace("Guide\n\n", f"Guide\n\n{new}", 1)
+    shifted = replace(DOCUMENT.headings[1], start=DOCUMENT.headings[1].start + len(new))
     headings = (DOCUMENT.headings[0], shifted)
     after = split(replace(DOCUMENT, text=text, headings=headings), 100, count_words)
-    assert len(after) == len(before)
+    assert len(after) > len(before)
     assert after[-1].id == before[-1].id
     assert after[-1].embed_digest == before[-1].embed_digest
-    assert after[-1].start == before[-1].start + 23
+    assert after[-1].start == before[-1].start + len(new)
     assert after[-1].digest != before[-1].digest
     assert after[0].id != before[0].id
 

@@ -3,13 +3,17 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from headwater.embeddings.edge import EdgeStore
+from headwater.embeddings.store import Contents, Point
 from headwater.errors import IntegrityError
-from tests.embeddings.examples import WordEncoder, contents, corpus
+from tests.embeddings.examples import WordEncoder, chunk, contents, corpus
 
 KILLED = """
 import sys, time
@@ -88,6 +92,32 @@ def test_damage_is_found_by_verify_and_by_open(store, change):
         with pytest.raises(IntegrityError, match="damaged"):
             call("v1")
     assert list((store.root / ".open").iterdir()) == []
+
+
+def test_deleted_points_do_not_count_in_word_frequencies(tmp_path):
+    """With 11 MB of vectors, where the engine's segments are immutable."""
+    rows = [chunk(f"doc://{n}", f"Word{n % 7} name{n} common.") for n in range(350)]
+    wide = np.eye(350, 8192, dtype=np.float32)
+    vectors = {row["id"]: vector for row, vector in zip(rows, wide, strict=True)}
+
+    def points(chunks: list[dict]) -> Contents:
+        small = contents(chunks)
+
+        def fetch(ids) -> Iterator[Point]:
+            return (replace(point, vector=vectors[point.id]) for point in small.fetch(ids))
+
+        return replace(small, dimension=8192, fetch=fetch)
+
+    store = EdgeStore(tmp_path / "indexes")
+    store.build("v1", points(rows))
+    store.build("v2", points(rows[20:]), base="v1")
+    store.build("full", points(rows[20:]))
+    scores = []
+    for version in ("v2", "full"):
+        index = store.open(version)
+        scores.append({hit.id: hit.score for hit in index.bm25("word3 name73 common", 5)})
+        index.close()
+    assert scores[0] == pytest.approx(scores[1], abs=1e-3)
 
 
 def test_kill_9_in_the_midst_of_a_build_publishes_nothing(tmp_path):

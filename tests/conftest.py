@@ -1,0 +1,18 @@
+"""Shared by all tests: a home of their own, quiet libraries, and the tiny base model once."""
+
+import os
+
+import pytest
+
+for name in [name for name in os.environ if name.startswith("HEADWATER_")]:
+    del os.environ[name]  # a developer's own installation is never touched
+
+from headwater.settings import quiet_libraries  # noqa: E402
+
+quiet_libraries()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _home(tmp_path_factory):
+    """Modules that read the settings when imported get a home that is thrown away."""
+    os.environ["HEADWATER_HOME"] = str(tmp_path_factory.mktemp("headwater"))

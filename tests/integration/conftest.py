@@ -1,0 +1,91 @@
+"""A real installation in a folder of its own, driven by the command line as a user would."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+GUIDE = """# {name} guide
+
+{name} is a drink that people in many countries prepare every morning and every afternoon.
+
+## Preparing {name}
+
+Good {name} is prepared with fresh water at {degrees} degrees and needs {minutes} minutes. Water
+that is too hot makes {name} bitter, and water that is too cold leaves it without any taste.
+
+## Storing {name}
+
+Dry {name} is kept in a closed tin away from light, where it stays good for {months} months. An
+open bag of {name} loses its smell within two weeks and should not be bought in large amounts.
+"""
+
+
+@dataclass(frozen=True)
+class Installation:
+    """A home, its sources file and a folder of documents."""
+
+    root: Path
+    recipe: str = "smoke"
+
+    @property
+    def home(self) -> Path:
+        return self.root / "home"
+
+    @property
+    def documents(self) -> Path:
+        return self.root / "documents"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return os.environ | {
+            "HEADWATER_HOME": str(self.home),
+            "HEADWATER_SOURCES": str(self.root / "sources.yaml"),
+            "HEADWATER_RECIPE": self.recipe,
+            "HEADWATER_SHARDS": "4",
+        }
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "headwater.cli", *arguments]
+
+    def run(self, *arguments: str, code: int = 0) -> dict:
+        """Run a command with --json and give the object on its last line."""
+        done = subprocess.run(
+            self.command(*arguments, "--json"),
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == code, f"{done.returncode}\n{done.stdout}\n{done.stderr[-4000:]}"
+        return json.loads(done.stdout.splitlines()[-1])
+
+    def build_killed_at(self, stages: Sequence[str]) -> str:
+        """Start a build and `kill -9` it as soon as one of the stages starts."""
+        with subprocess.Popen(
+            self.command("build"), env=self.environment, stderr=subprocess.PIPE, text=True
+        ) as process:
+            for line in process.stderr:
+                started = line.split("…")[-1].strip() if "…" in line else ""
+                if started in stages or any(stage in line for stage in stages if " " in stage):
+                    os.kill(process.pid, signal.SIGKILL)
+                    return line
+        raise AssertionError(f"the build ended without reaching {stages}")
+
+    def write_guides(self, *names: str) -> None:
+        self.documents.mkdir(parents=True, exist_ok=True)
+        for at, name in enumerate(names):
+            text = GUIDE.format(name=name, degrees=70 + at, minutes=2 + at, months=6 + at)
+            (self.documents / f"{name.lower()}.md").write_text(text)
+
+
+@pytest.fixture
+def installation(tmp_path) -> Installation:
+    """Empty; a test writes documents and builds."""
+    return Installation(tmp_path)

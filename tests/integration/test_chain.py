@@ -1,0 +1,82 @@
+"""The whole chain with the tiny model, through the command line: build, ask, change, break."""
+
+import pytest
+
+from headwater.lake import Lake
+
+
+@pytest.mark.timeout(600)
+def test_a_change_costs_what_changed(installation):
+    """First build, no change, one edited paragraph, a removed document, bad neighbours."""
+    installation.write_guides("Tea", "Coffee", "Cocoa", "Mate", "Rooibos")
+    installation.run("sources", "add", str(installation.documents), "--name", "drinks")
+    planned = installation.run("build", "--plan")
+    assert "lora_adapter" in planned["stale"]
+    assert not (installation.home / "lake" / "raw_documents").exists(), "a plan changes nothing"
+
+    first = installation.run("build")
+    assert first["deployed"] and first["training"]["steps"] > 0
+    assert first["documents"] == {"seen": 5, "processed": 5, "quarantined": 0, "removed": 0}
+    assert first["chunks"]["embedded"] == first["chunks"]["total"] > 5
+
+    again = installation.run("build")
+    assert again["stale"] == [] and again["release"] == first["release"]
+    assert again["chunks"]["embedded"] == again["training"]["steps"] == 0
+
+    path = installation.documents / "tea.md"
+    path.write_text(path.read_text().replace("closed tin", "painted wooden box"))
+    edited = installation.run("build")
+    assert edited["documents"]["processed"] == 1
+    assert edited["chunks"]["embedded"] == 1
+    assert edited["training"]["steps"] == 0 and "lora_adapter" in edited["deferred"]
+    assert edited["release"] != first["release"]
+    before, after = first["release"], installation.run("status")["release"]
+    assert after["id"] == edited["release"] != before
+    answer = installation.run("ask", "Where is dry tea kept, in a painted wooden box?")
+    assert answer["release"] == edited["release"]
+    assert any("painted wooden box" in citation["text"] for citation in answer["citations"])
+
+    # A whitespace edit ends at the cleaned text.
+    path.write_text(path.read_text().replace("\n\n", "\n\n\n").replace(". ", ".  "))
+    spaced = installation.run("build")
+    assert spaced["chunks"]["embedded"] == 0 and spaced["release"] == edited["release"]
+
+    (installation.documents / "mate.md").unlink()
+    (installation.documents / "empty.txt").write_bytes(b"")
+    (installation.documents / "cut.pdf").write_bytes(b"%PDF-1.7\n1 0 obj\n<< /Type /Catalog")
+    (installation.documents / "line.txt").write_bytes(b"word " * 2_000)
+    broken = installation.run("build")
+    assert broken["documents"]["removed"] == 1 and broken["documents"]["quarantined"] == 2
+    quarantine = Lake(installation.home / "lake").read("quarantine").to_pylist()
+    assert {row["uri"].rsplit("/", 1)[-1]: bool(row["reason"]) for row in quarantine} == {
+        "empty.txt": True,
+        "cut.pdf": True,
+    }
+
+
+@pytest.mark.timeout(900)
+def test_kills_anywhere_end_where_an_undisturbed_build_does(installation, tmp_path):
+    """`kill -9` in embedding, index publishing, training and release of one build."""
+    from tests.integration.conftest import Installation
+
+    installation.write_guides("Tea", "Coffee", "Cocoa")
+    installation.run("sources", "add", str(installation.documents), "--name", "drinks")
+    for stages in (["chunk_embeddings"], ["vector_index"], ["training: step 2"], ["release"]):
+        installation.build_killed_at(stages)
+    disturbed = installation.run("build")
+
+    other = Installation(tmp_path / "other")
+    other.write_guides("Tea", "Coffee", "Cocoa")
+    other.run("sources", "add", str(other.documents), "--name", "drinks")
+    undisturbed = other.run("build")
+
+    assert disturbed["release"] == undisturbed["release"]
+    parts = [each.run("status")["release"] for each in (installation, other)]
+    assert parts[0]["adapter"] == parts[1]["adapter"] and parts[0]["index"] == parts[1]["index"]
+    assert installation.run("build", "--plan")["stale"] == []
+
+
+def test_errors_say_the_mend(installation):
+    assert "mend" in installation.run("ask", "Anything?", code=1)
+    assert "mend" in installation.run("sources", "add", "/nowhere/at/all", code=1)
+    assert "mend" in installation.run("sources", "remove", "nothing", code=1)
