@@ -31,6 +31,7 @@ from definitions import defs
 from headwater.documents.sources import asset_name
 from headwater.errors import HeadwaterError
 from headwater.settings import Settings
+from resources.failures import root_message
 from sensors.arrivals import observation
 
 #: Rebuilt by a decision to retrain, not because a document changed.
@@ -253,9 +254,7 @@ def _listener(outcome: Outcome, on_event: Event) -> Callable[[dg.EventLogEntry, 
             if not check.passed and check.blocking:
                 outcome.blocked.append(check.check_name)
         elif event.is_step_failure:
-            error = event.step_failure_data.error
-            cause = error.cause if error and error.cause else error
-            outcome.errors[step] = (cause.message if cause else "failed").strip()
+            outcome.errors[step] = root_message(event.step_failure_data.error)
             on_event("failed", step, {"error": outcome.errors[step]})
 
     return listen

@@ -4,6 +4,7 @@ import dagster as dg
 
 from headwater.monitoring.alerts import raise_alert
 from resources.alerts import AlertsResource
+from resources.failures import root_message
 
 
 @dg.run_failure_sensor(
@@ -17,13 +18,15 @@ def failed_runs(context: dg.RunFailureSensorContext, alerts: AlertsResource) -> 
     """The job and its first failed step name the cause."""
     steps = context.get_step_failure_events()
     step = steps[0].step_key if steps else "run"
-    error = steps[0].step_failure_data.error if steps else None
+    message = context.failure_event.message or ""
+    if steps:
+        message = root_message(steps[0].step_failure_data.error)
     raise_alert(
         alerts.get(),
         kind="run_failure",
         subject=context.dagster_run.job_name,
         cause=step or "run",
-        detail=(error.message if error else context.failure_event.message or "").strip(),
+        detail=message.strip(),
         owner="team:oncall",
         run=context.dagster_run.run_id,
     )

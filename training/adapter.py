@@ -113,7 +113,7 @@ def write_weights(model: Any, base: BaseModel, folder: Path) -> None:
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
 
-    state = get_peft_model_state_dict(model)
+    state = get_peft_model_state_dict(model, save_embedding_layers=False)
     save_file({name: state[name].contiguous() for name in sorted(state)}, folder / WEIGHTS)
     config = model.peft_config["default"].to_dict()
     config["base_model_name_or_path"] = base.name

@@ -159,7 +159,10 @@ def _published(folder: Path) -> AdapterRun | None:
     if report is None:
         return None
     losses = tuple(LossPoint(**point) for point in report["result"].pop("losses"))
-    prompts = tuple(PromptParity(**shown) for shown in report["parity"].pop("prompts"))
+    prompts = tuple(
+        PromptParity(torch=tuple(shown["torch"]), engine=tuple(shown["engine"]))
+        for shown in report["parity"].pop("prompts")
+    )
     return AdapterRun(
         adapter=load_adapter(folder),
         result=TrainingResult(losses=losses, **report["result"]),

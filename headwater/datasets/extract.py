@@ -1,88 +1,98 @@
-"""Questions and answers that a chunk states by itself: headings, definitions, signatures.
+"""Questions and answers that a chunk states by itself: headings, definitions, signatures, details.
 
-Plain pattern matching on one chunk; knows nothing of retrieval, golden questions or quotas.
+Plain pattern matching on one chunk; knows nothing of retrieval, golden questions or quotas. A
+sentence that leans on what stands before it ("It is...", "These must...") opens no answer.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from headwater.records import digest_of
 
 #: Words of an answer.
-SHORTEST, LONGEST = 7, 48
-_SENTENCE = re.compile(r"(?<=[.!?])[\"')\]]?\s+(?=[A-Z\"'`(*])")
-_CODE = re.compile(r"^\s*(>>>|\.\.\.|#|\w+\s*::=|[|+]--)|::=|[{};]\s*$|^\s*\w+\s*=\s|^\s{8,}\S")
-_SIGNATURE = re.compile(r"^\s{0,3}((?:[a-z_]\w*\.)*[A-Za-z_]\w*)\(([^()\n]*)\)\s*(?:->\s*\S+)?\s*$")
-_DEFINITION = re.compile(
-    r"^(?:(?P<article>An?|The)\s+)?(?P<term>[*\"'`]?[A-Za-z_][\w*\"'`.-]*(?:\s[\w*\"'`.-]+){0,3}?)"
-    r"\s(?P<verb>is|are)\s(?:an?|the|used|defined|evaluated|executed|called|created|objects?)\b"
+SHORTEST, LONGEST = 5, 48
+#: Share of a written question's content words that its answer must hold.
+COVERAGE = 0.55
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_PARAGRAPH = re.compile(r"\n\s*\n|\n(?=\s*(?:[-*•+]|\d+[.)])\s)")
+_BULLET = re.compile(r"^\s*(?:[-*•+]|\d+[.)])\s+")
+_SENTENCE = re.compile(
+    r"(?<!\be\.g\.)(?<!\bi\.e\.)(?<!\bvs\.)(?<!\bcf\.)"
+    r"(?:(?<=[.!?])|(?<=[.!?][\"')\]]))\s+(?=[A-Z\"'`(*“_])"
 )
-#: First words of what is no term: pronouns, and openings of a subordinate clause.
-_VAGUE = {
-    "this",
-    "that",
-    "it",
-    "they",
-    "there",
-    "these",
-    "those",
-    "which",
-    "here",
-    "one",
-    "he",
-    "if",
-    "when",
-    "for",
-    "while",
-    "unless",
-    "since",
-    "because",
-    "although",
-    "as",
-    "after",
-    "before",
-    "in",
-    "on",
-    "at",
-    "by",
-    "with",
-    "formally",
-    "otherwise",
-    "thus",
-    "note",
-    "so",
-    "but",
-    "and",
-    "or",
-    "both",
-    "all",
-    "each",
-    "some",
-    "any",
-    "most",
-    "such",
-    "following",
-}
-#: Words that open a clause inside what would be a term.
-_CLAUSE = {"if", "when", "that", "which", "where", "return", "raise", "raises", "to", "do"}
+_CODE = re.compile(r"^\s*(>>>|\.\.\.|#|\$|[|+]--)|::=|[{};]\s*$|^\s*\w+\s*=\s|^\s{8,}\S")
+_SIGNATURE = re.compile(
+    r"^\s{0,3}(?:(?:class|async|static)\s)?((?:[a-z_]\w*\.)*[A-Za-z_]\w*)\(([^()\n]*)\)"
+    r"\s*(?:->\s*\S+)?\s*$"
+)
+#: Marks of plain-text documentation around names and words, which an answer does without.
+_EMPHASIS = re.compile(r"(?<![\w*])\*{1,2}([A-Za-z_][\w -]*)\*{1,2}(?![\w*])")
+_QUOTED = re.compile(
+    r"(?<!\w)(?:\"{1,2}([^\"\n]{1,30})\"{1,2}|``?([^`\n]{1,40})``?)(?:(?=s\b)|(?!\w))"
+)
+#: What a question names exactly: between quotes, or a call.
+_NAMED = re.compile(r"[\"`]([^\"`]+)[\"`]|\b[\w.]+(?=\()")
+_BROKEN = re.compile(r"(?<=\w-)\s*\n\s*(?=\w)")
+_ASIDE = re.compile(r"\s(?:\[\d+\]|\([Ss]ee [^()]*\))")
+_SEE = re.compile(r",? (?:as )?described in (?:section )?[^,.;()]+(?=[.,;])")
+
+_VERBS = r"(?P<verb>is|are|can|may|must|should|will|cannot|has|have|takes?|makes?|returns?|uses?)"
+#: A sentence's subject of up to five words, its verb and the two words after that.
+_NAME = r"[\w.\-\u2019']+(?:\(\))?"
+_SUBJECT = re.compile(
+    rf"^(?P<subject>[A-Za-z_](?:{_NAME})?(?:\s{_NAME}){{0,5}}?)\s{_VERBS}\s"
+    rf"(?:(?P<negation>not)\s)?(?P<next>{_NAME})(?:\s(?P<second>{_NAME}))?"
+)
+_PREPOSITIONS = {"for", "of", "in", "on", "to", "at", "as", "by", "with", "from", "either", "not"}
+_DEFINING = {"a", "an", "the", "one", "used", "defined"}
+_PARTICIPLE = re.compile(
+    r"^(?:\w{2,}ed|given|taken|made|found|known|written|done|built|set|bound|kept|thrown|chosen)$"
+)
+#: First words of what is no subject: pronouns, other leaning words, clauses, and notes of change.
+_LEANING = _words(
+    "more this that it its they their there these those which here he she we you i such same other "
+    "another both all each some any most many one two three first second next last following "
+    "former latter none no nothing not only if when whenever while unless until since because "
+    "although though as after before in on at by with without for from to of into during once "
+    "then thus hence otherwise instead however therefore also so but and or nor yet note warning "
+    "tip formally finally similarly furthermore moreover additionally for example see below above "
+    "what how why where who whose changed new deprecated added removed should must may can "
+    "like using given let return returns raise raises called available availability"
+)
+#: Words that open a clause inside what would be a subject.
+_CLAUSE = _words(
+    "if when that which where while return raise raises to do and or but then as because this "
+    "these those such its their different other following same"
+)
+_NOTES = ("See ", "Changed in ", "New in ", "Deprecated ", "Example", "Note:", "Added in ")
+#: An answer that begins so points at something that it does not name.
+_POINTING = re.compile(
+    r"(?:this|that|it|its|they|their|these|those|such|he|she|here|same|the following|see|for example)\b",
+    re.I,
+)
+_COMMON = _words(
+    "the and for are was what which who how why when where does did can could would should may "
+    "this that these those with from into about have has had its it's their your you will not "
+    "purpose role use used using between main given there any some"
+)
 _HEADING_FORMS = (
     "What does the documentation say about {}?",
     "Can you explain {}?",
     "What should I know about {}?",
     "Tell me about {}.",
 )
-#: A sentence's subject of up to five words, before a verb that closes it.
-_SUBJECT = re.compile(
-    r"^(?P<subject>[A-Z\"'`*][\w*\"'`.-]*(?:\s[\w*\"'`.-]+){0,4}?)\s"
-    r"(?:is|are|was|were|can|may|must|should|will|has|have|takes?|makes?|returns?|uses?)\b"
-)
 _SIGNATURE_FORMS = ("What does {} do?", "What is {} for?", "How does {} behave?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """A question and its answer, in the chunk's own sentences."""
+    """A question and its answer, in the chunk's own sentences without their markup."""
 
     kind: str
     question: str
@@ -96,64 +106,101 @@ def pairs(heading: str, text: str, *, opens_section: bool) -> Iterator[Pair]:
         heading: its heading path.
         opens_section: it is the first chunk under its heading.
     """
-    said = sentences(text)
-    name = _tidy(heading.rsplit(" > ", 1)[-1])
-    if opens_section and said and 2 < len(name) <= 80:
+    name = plain(heading.rsplit(" > ", 1)[-1]).strip(" :.")
+    said = paragraphs(text)
+    if opens_section and said and 2 < len(name) <= 60 and "(" not in name:
+        answer = _answer(said[0])
         form = _HEADING_FORMS[_choice(name, len(_HEADING_FORMS))]
-        yield Pair(kind="heading", question=form.format(f'"{name}"'), answer=_answer(said))
-    for at, sentence in enumerate(said):
-        match = _DEFINITION.match(sentence)
-        if match and _is_term(match["term"]):
-            term = f"{(match['article'] or '').lower()} {match['term']}".strip()
-            question = f"What {match['verb']} {_tidy(term)}?"
-            yield Pair(kind="definition", question=question, answer=_answer(said[at:]))
+        if answer:
+            yield Pair(kind="heading", question=form.format(_lower_article(name)), answer=answer)
     yield from _signatures(text)
-    yield from _details(name, said)
+    for paragraph in said:
+        for at in range(len(paragraph)):
+            yield from _about_subject(
+                paragraph[at:], name.split("(")[0].removeprefix("object.").strip()
+            )
 
 
-def _details(heading: str, said: list[str]) -> Iterator[Pair]:
-    """Sentences with a plain subject: what the section says about it."""
-    for sentence in said:
-        match = _SUBJECT.match(sentence)
-        if match and _is_term(match["subject"]):
-            subject = _tidy(match["subject"])
-            question = f'What is said about {_lower_first(subject)} in "{heading}"?'
-            yield Pair(kind="detail", question=question, answer=sentence)
+def plain(text: str) -> str:
+    """Text without the marks of emphasis and code, cross references and repeated whitespace."""
+    text = " ".join(text.split())
+    text = _QUOTED.sub(lambda match: match[1] or match[2], _EMPHASIS.sub(r"\1", text))
+    return _SEE.sub("", _ASIDE.sub("", text))
 
 
-def sentences(text: str) -> list[str]:
-    """Sentences of running prose, whitespace folded; code, grammar and fragments are left out."""
+def paragraphs(text: str) -> list[list[str]]:
+    """Running prose as sentences by paragraph; code, grammar, titles and fragments are left out.
+
+    What is left out of a paragraph stands as an empty string, so that neighbours are neighbours.
+    """
     found = []
-    for paragraph in re.split(r"\n\s*\n", text):
-        lines = paragraph.splitlines()
+    for block in _PARAGRAPH.split(text):
+        lines = _BROKEN.sub("", _BULLET.sub("", block)).splitlines()
+        while lines and (_SIGNATURE.match(lines[0]) or _is_term_line(lines)):
+            lines = lines[1:]
         if not lines or any(_CODE.search(line) for line in lines):
             continue
-        if _SIGNATURE.match(lines[0]):
-            lines = lines[1:]
-        for sentence in _SENTENCE.split(" ".join(" ".join(lines).split())):
-            words = sentence.split()
-            whole = sentence.endswith((".", ".)", '."')) and re.match(r"[A-Z\"'`*(]", sentence)
-            if whole and SHORTEST <= len(words) <= LONGEST and not sentence.startswith("See "):
-                found.append(sentence)
+        sentences = [
+            plain(sentence) for sentence in _SENTENCE.split(" ".join(" ".join(lines).split()))
+        ]
+        if len(sentences) > 1 or sentences[0].endswith((".", "!", ":", ".)")):
+            found.append([sentence if _is_whole(sentence) else "" for sentence in sentences])
     return found
 
 
 def best_sentences(question: str, text: str) -> str | None:
-    """The sentence that shares most words with a question, with the next where it is short."""
-    said = sentences(text)
-    asked = {word.casefold() for word in re.findall(r"\w{3,}", question)}
-    if not said:
-        return None
+    """The sentence that answers a question best, if it holds enough of the question's words."""
+    asked, named = _content(question), [name for name in _NAMED.findall(question) if name]
+    best, cover = None, COVERAGE
+    for paragraph in paragraphs(text):
+        for at in range(len(paragraph)):
+            answer = _answer(paragraph[at:])
+            if answer is None or not asked or not all(name in answer for name in named):
+                continue
+            held = len(asked & _content(answer)) / len(asked)
+            if held > cover or (held == cover and best is None):
+                best, cover = answer, held
+    return best
 
-    def overlap(sentence: str) -> float:
-        words = {word.casefold() for word in re.findall(r"\w{3,}", sentence)}
-        return len(words & asked) / (len(words) ** 0.5 or 1)
 
-    best = max(range(len(said)), key=lambda at: (overlap(said[at]), -at))
-    return _answer(said[best:]) if overlap(said[best]) > 0 else None
+def _about_subject(said: Sequence[str], heading: str) -> Iterator[Pair]:
+    """What a sentence says about its own subject: a definition, or a detail of the section."""
+    match = _SUBJECT.match(said[0])
+    if match is None or not _stands_alone(match["subject"]):
+        return
+    subject = _lower_first(match["subject"])
+    verb, after = match["verb"], (match["next"].lower(), (match["second"] or "").lower())
+    answer = _answer(said)
+    if answer is None:
+        return
+    if verb in ("is", "are") and after[0] in _DEFINING and not match["negation"]:
+        yield Pair(kind="definition", question=f"What {verb} {subject}?", answer=answer)
+        return
+    asks = None if match["negation"] else _inverted(subject, verb, after)
+    where = heading if heading.casefold() not in subject.casefold() else ""
+    if asks and where:
+        yield Pair(kind="detail", question=f"In {where}, {asks}?", answer=answer)
+    elif asks:
+        yield Pair(kind="detail", question=f"{asks[0].upper()}{asks[1:]}?", answer=answer)
+
+
+def _inverted(subject: str, verb: str, after: tuple[str, str]) -> str | None:
+    """The question that a sentence's subject and verb answer."""
+    if after[0] in _PREPOSITIONS:
+        return None  # "the uses of", "must either": no verb follows or none that can be asked for
+    if verb in ("is", "are"):
+        return f"how {verb} {subject} {after[0]}" if _PARTICIPLE.match(after[0]) else None
+    if verb in ("can", "may", "must", "should", "will", "cannot"):
+        if after[0] == "be" and _PARTICIPLE.match(after[1]):
+            return f"how {verb} {subject} be {after[1]}"
+        return f"what {verb} {subject} {'be' if after[0] == 'be' else 'do'}"
+    plural = not verb.endswith("s")
+    base = "have" if verb in ("has", "have") else verb.removesuffix("s")
+    return f"what {'do' if plural else 'does'} {subject} {base}"
 
 
 def _signatures(text: str) -> Iterator[Pair]:
+    """Names with arguments on a line of their own, and what their indented body says."""
     lines = text.splitlines()
     at = 0
     while at < len(lines):
@@ -163,40 +210,71 @@ def _signatures(text: str) -> Iterator[Pair]:
             continue
         while at < len(lines) and (not lines[at].strip() or _SIGNATURE.match(lines[at])):
             at += 1  # alternative forms of the same signature
-        body = []
+        begin = at
         while at < len(lines) and (not lines[at].strip() or lines[at].startswith(" ")):
             if _SIGNATURE.match(lines[at]):
                 break
-            body.append(re.sub(r"^\s{1,4}", "", lines[at]))
             at += 1
-        said = sentences("\n".join(body))
-        name = f"{match[1]}()"
-        if said:
+        body = "\n".join(re.sub(r"^\s{1,4}", "", line) for line in lines[begin:at])
+        said = paragraphs(body)
+        answer = _answer(said[0]) if said else None
+        if answer:
+            name = f"{match[1].removeprefix('object.')}()"
             form = _SIGNATURE_FORMS[_choice(name, len(_SIGNATURE_FORMS))]
-            yield Pair(kind="signature", question=form.format(name), answer=_answer(said))
+            yield Pair(kind="signature", question=form.format(name), answer=answer)
 
 
-def _answer(said: list[str]) -> str:
-    """The first sentence, and the second where both are short enough."""
-    if len(said) > 1 and len(said[0].split()) + len(said[1].split()) <= LONGEST * 3 // 4:
-        return f"{said[0]} {said[1]}"
-    return said[0]
+def _answer(said: Sequence[str]) -> str | None:
+    """The first sentence, with the second where both are short; None if it cannot stand alone."""
+    if not said[0] or _POINTING.match(said[0]):
+        return None
+    follows = said[1] if len(said) > 1 and not said[1].startswith("Same ") else ""
+    both = f"{said[0]} {follows}".rstrip()
+    answer = both if len(both.split()) <= LONGEST * 3 // 4 else said[0]
+    return answer if SHORTEST <= len(answer.split()) <= LONGEST else None
 
 
-def _is_term(term: str) -> bool:
-    words = term.casefold().split()
-    clause = _CLAUSE.intersection(words)
-    return words[0] not in _VAGUE and not clause and term.count('"') % 2 == 0
+def _is_whole(sentence: str) -> bool:
+    ends = sentence.endswith((".", "!", ".)", '."', ".”"))
+    # A chunk may open in mid-sentence: a name in lower case begins one if its verb follows.
+    begins = re.match(r"[A-Z\"'`(“]", sentence) or _SUBJECT.match(sentence)
+    return bool(ends and begins and len(sentence.split()) > 2 and not sentence.startswith(_NOTES))
 
 
-def _tidy(text: str) -> str:
-    return " ".join(re.sub(r"[*\"`“”]", "", text).strip("' :").split())
+def _is_term_line(lines: list[str]) -> bool:
+    """A short first line over an indented body: the term of a definition list, or a title."""
+    if len(lines) < 2 or lines[0].rstrip().endswith((".", ",", ":", ";")):
+        return False
+    indents = [len(line) - len(line.lstrip()) for line in lines[:2]]
+    return indents[1] > indents[0] and len(lines[0].split()) <= 6
+
+
+def _stands_alone(subject: str) -> bool:
+    words = subject.casefold().split()
+    bare = words[1:] if words[0] in ("a", "an", "the") else words
+    return (
+        bool(bare)
+        and words[0] not in _LEANING
+        and not _CLAUSE.intersection(words)
+        and (bare[0] not in _LEANING and len(bare[-1]) > 1)
+    )
+
+
+def _content(text: str) -> set[str]:
+    """Words that carry meaning, without a plural's s."""
+    words = (word.casefold() for word in re.findall(r"\w{3,}", text))
+    return {word.removesuffix("s") for word in words if word not in _COMMON}
 
 
 def _lower_first(text: str) -> str:
     """Lower the first letter of an ordinary word; names and acronyms keep it."""
     first = text.split(maxsplit=1)[0]
-    return text[0].lower() + text[1:] if first[1:].islower() else text
+    ordinary = first in ("A", "An", "The") or (first[1:].islower() and first != "Python")
+    return text[0].lower() + text[1:] if ordinary else text
+
+
+def _lower_article(name: str) -> str:
+    return name[0].lower() + name[1:] if name.startswith(("The ", "A ", "An ")) else name
 
 
 def _choice(name: str, count: int) -> int:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from headwater.records import GoldenItem, TrainingRow
 
 #: Share of trigrams two texts must have in common to count as near-duplicates.
-RESEMBLANCE = 0.5
+RESEMBLANCE = 0.4
 #: Share of the shorter text's trigrams that the longer one may hold.
 CONTAINMENT = 0.8
 _WORD = re.compile(r"\w+")

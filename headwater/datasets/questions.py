@@ -11,17 +11,18 @@ from types import TracebackType
 from typing import Self
 
 from headwater.datasets.prompt import chat_text
-from headwater.engine import Engine
+from headwater.engine import STOP, Engine
 from headwater.files import read_json, write_json
 from headwater.records import digest_of
 
-QUESTIONS_VERSION = "questions/1"
+QUESTIONS_VERSION = "questions/2"
 _SYSTEM = "You write one short, specific question that the given text answers."
 _USER = "Text about {heading}:\n{text}\n\nWrite one question that this text answers."
 #: Words of the passage that the model sees: prefill is most of the cost.
 _WORDS = 90
-_MAX_TOKENS = 32
-_FIRST_QUESTION = re.compile(r"[A-Z][^?\n]{10,160}\?")
+_MAX_TOKENS = 28
+#: The answer is begun for the model, which else writes about the text rather than a question.
+_OPENINGS = ("What is", "How does", "What happens when", "When is", "Why is", "How can")
 #: A question about the text itself, not about what it says.
 _ABOUT_TEXT = re.compile(r"\b(text|passage|author|document|following|mentioned|given)\b", re.I)
 
@@ -58,25 +59,30 @@ class QuestionWriter:
         path = self._cache / key[:2] / f"{key}.json"
         known = read_json(path)
         if known is None:
-            known = {"written": self._write(heading, shown)}
+            opening = _OPENINGS[int(key[:8], 16) % len(_OPENINGS)]
+            known = {"written": self._write(heading, shown, opening)}
             write_json(path, known)
         return _usable(known["written"])
 
-    def _write(self, heading: str, text: str) -> str:
+    def _write(self, heading: str, text: str, opening: str) -> str:
         if self._engine is None:
             self._engine = self._open()
         user = _USER.replace("{heading}", heading).replace("{text}", text)
         messages = [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": user}]
         # Without the prompt cache a question never depends on the one before it.
-        return self._engine.complete(
-            chat_text(messages), max_tokens=_MAX_TOKENS, adapter=False, cache_prompt=False
-        ).text
+        completion = self._engine.complete(
+            chat_text(messages) + opening,
+            max_tokens=_MAX_TOKENS,
+            adapter=False,
+            stop=["?", "\n", *STOP],
+            cache_prompt=False,
+        )
+        whole = completion.finish_reason == "stop"
+        return f"{opening}{completion.text}{'?' if whole else ''}"
 
 
 def _usable(written: str) -> str | None:
-    found = _FIRST_QUESTION.search(written)
-    if found is None:
-        return None
-    question = " ".join(found[0].split())
+    question = " ".join(written.split())
     words = len(question.split())
-    return question if 4 <= words <= 25 and not _ABOUT_TEXT.search(question) else None
+    whole = question.endswith("?") and 4 <= words <= 25
+    return question if whole and not _ABOUT_TEXT.search(question) else None

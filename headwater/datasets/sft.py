@@ -7,11 +7,11 @@ hash of their text, so that an edited document changes few rows.
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
-from headwater.datasets.extract import Pair, best_sentences, pairs
+from headwater.datasets.extract import Pair, best_sentences, pairs, paragraphs
 from headwater.datasets.firewall import leaks
 from headwater.datasets.golden import read_golden
 from headwater.errors import HeadwaterError
@@ -19,7 +19,7 @@ from headwater.lake import Lake, rows_to_table
 from headwater.progress import track
 from headwater.records import Hit, TrainingRow, digest_of
 
-STAGE_VERSION = "sft/1"
+STAGE_VERSION = "sft/2"
 #: One document in this many is held out for validation.
 _VALIDATION_EVERY = 12
 #: A written question must retrieve its own chunk among this many.
@@ -80,12 +80,14 @@ def build_sft_dataset(
         HeadwaterError: the documents hold nothing to ask about.
     """
     chunks = _chunks(lake, seed)
-    written = list(_written(chunks[:written_questions], ask, retriever))
+    askable = [chunk for chunk in chunks if paragraphs(chunk["text"])][:written_questions]
+    written = list(_written(askable, ask, retriever))
     stated = _in_turns(_stated(chunks))
-    candidates = _distinct([*written, *stated])
-    rows = _with_context(candidates[: 2 * max_rows], retriever, top_k)
-    leaking = {leak.row_id for leak in leaks(rows, read_golden(lake))}
-    kept = _with_both_splits([row for row in rows if row.id not in leaking][:max_rows])
+    bare = [_row(each) for each in _distinct([*written, *stated])]
+    leaking = {leak.row_id for leak in leaks(bare, read_golden(lake))}
+    clean = [row for row in bare if row.id not in leaking][:max_rows]
+    texts = {chunk["id"]: chunk["text"] for chunk in chunks}
+    kept = _with_both_splits(_with_context(clean, texts, retriever, top_k))
     if not kept:
         raise HeadwaterError(
             "The documents hold no sentences to make training rows of.",
@@ -102,7 +104,7 @@ def build_sft_dataset(
         validation=sum(row.split == "validation" for row in kept),
         dropped_leaks=len(leaking),
         written_kept=kinds["written"],
-        written_tried=min(written_questions, len(chunks)),
+        written_tried=len(askable),
         digest=digest_of(STAGE_VERSION, sorted(row.id for row in kept)),
     )
 
@@ -163,9 +165,11 @@ def _written(
         if question and answer:
             pair = Pair(kind="written", question=question, answer=answer)
             tried.append(_Candidate(chunk, pair))
+    if not tried:
+        return
     found = retriever.retrieve_many([each.pair.question for each in tried], limit=ROUND_TRIP)
     for candidate, hits in zip(tried, found, strict=True):
-        if _place(candidate.chunk, hits) is not None:
+        if _place(candidate.chunk["id"], candidate.chunk["text"], hits) is not None:
             yield candidate
 
 
@@ -183,39 +187,47 @@ def _distinct(candidates: Iterable[_Candidate]) -> list[_Candidate]:
     return kept
 
 
+def _row(candidate: _Candidate) -> TrainingRow:
+    """The row of a candidate, with its own chunk alone as context."""
+    chunk, pair = candidate.chunk, candidate.pair
+    row = TrainingRow(
+        id="",
+        kind=pair.kind,
+        question=pair.question,
+        answer=pair.answer,
+        chunk_id=chunk["id"],
+        uri=chunk["uri"],
+        context=(chunk["id"],),
+        split=_split(chunk["uri"]),
+    )
+    return replace(row, id=digest_of(asdict(row)))
+
+
 def _with_context(
-    candidates: Sequence[_Candidate], retriever: Retrieves, top_k: int
+    rows: Sequence[TrainingRow], texts: Mapping[str, str], retriever: Retrieves, top_k: int
 ) -> list[TrainingRow]:
     """Rows with the passages that serving would show; a row's own chunk is always among them."""
-    found = retriever.retrieve_many([each.pair.question for each in candidates], limit=top_k)
-    rows = []
-    for candidate, hits in zip(candidates, found, strict=True):
-        own, pair = candidate.chunk["id"], candidate.pair
-        place = _place(candidate.chunk, hits)
+    if not rows:
+        return []
+    found = retriever.retrieve_many([row.question for row in rows], limit=top_k)
+    shown = []
+    for row, hits in zip(rows, found, strict=True):
+        place = _place(row.chunk_id, texts[row.chunk_id], hits)
         context = [hit.id for hit in hits]
         if place is None:
-            context = [*context[: top_k - 1], own]
+            context = [*context[: top_k - 1], row.chunk_id]
         else:
-            context[place] = own  # the same text, from the document that the row names
-        row = TrainingRow(
-            id="",
-            kind=pair.kind,
-            question=pair.question,
-            answer=pair.answer,
-            chunk_id=own,
-            uri=candidate.chunk["uri"],
-            context=tuple(context),
-            split=_split(candidate.chunk["uri"]),
-        )
-        rows.append(replace(row, id=digest_of(asdict(row))))
-    return rows
+            context[place] = row.chunk_id  # the same text, from the document that the row names
+        whole = replace(row, id="", context=tuple(context))
+        shown.append(replace(whole, id=digest_of(asdict(whole))))
+    return shown
 
 
-def _place(chunk: dict[str, Any], hits: Sequence[Hit]) -> int | None:
+def _place(chunk_id: str, text: str, hits: Sequence[Hit]) -> int | None:
     """Where a chunk, or another with the same text, stands among hits."""
-    text = " ".join(chunk["text"].split())
+    text = " ".join(text.split())
     for at, hit in enumerate(hits):
-        if hit.id == chunk["id"] or " ".join(hit.text.split()) == text:
+        if hit.id == chunk_id or " ".join(hit.text.split()) == text:
             return at
     return None
 

@@ -128,6 +128,7 @@ def test_missing_adapters(tmp_path: Path) -> None:
         adapters.current_adapter(Settings(home=tmp_path))
 
 
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings")
 def test_targets_that_the_engine_does_not_know(
     base: BaseModel, smoke: Recipe, tmp_path: Path
 ) -> None:

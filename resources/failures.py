@@ -1,0 +1,13 @@
+"""What went wrong, in the words of the error that started it."""
+
+from typing import Any
+
+
+def root_message(error: Any) -> str:
+    """The first cause of a step's `SerializableErrorInfo`: Dagster wraps what user code raises."""
+    while error is not None and error.cause is not None:
+        error = error.cause
+    message = (error.message if error is not None else "failed").strip()
+    # "package.module.SomeError: what happened" reads better without the package.
+    kind, colon, rest = message.partition(": ")
+    return f"{kind.rsplit('.', 1)[-1]}{colon}{rest}"

@@ -1,0 +1,110 @@
+"""Every check of ours with one input that passes and one that fails."""
+
+import dagster as dg
+import pytest
+
+from assets.checks.datasets import (
+    enough_rows_to_train,
+    golden_set_is_curated,
+    no_golden_item_in_training,
+)
+from assets.checks.documents import chunks_meet_expectations, documents_meet_expectations
+from headwater.lake import Lake, rows_to_table
+from headwater.records import digest_of
+from resources.lake import LakeResource
+
+SHA = digest_of("anything")
+
+
+@pytest.fixture
+def lake(tmp_path) -> Lake:
+    lake = Lake(tmp_path / "lake")
+    lake.ensure()
+    return lake
+
+
+@pytest.fixture
+def resource(lake) -> LakeResource:
+    return LakeResource(path=str(lake.root))
+
+
+def document(**changes):
+    text = "Tea is a drink made of leaves and hot water.\n"
+    return {
+        "uri": "drinks:///tea.md", "source": "drinks", "shard": "00", "title": "Tea",
+        "language": "en", "text": text, "headings": [], "licence": "unknown",
+        "input_digest": SHA, "digest": SHA,
+    } | changes  # fmt: skip
+
+
+def chunk(**changes):
+    return {
+        "id": SHA, "uri": "drinks:///tea.md", "source": "drinks", "shard": "00", "ordinal": 0,
+        "start": 0, "end": 45, "title": "Tea", "heading": "Tea", "text": "Tea is a drink.",
+        "tokens": 12, "embed_digest": SHA, "digest": SHA, "input_digest": SHA,
+    } | changes  # fmt: skip
+
+
+def golden(provisional: bool = False):
+    return {
+        "id": "g1", "question": "How hot should water for green tea be?",
+        "reference": "About eighty degrees, since boiling water makes it bitter.",
+        "uris": ["drinks:///tea.md"], "category": "tea", "provisional": provisional,
+    }  # fmt: skip
+
+
+def row(at: int, **changes):
+    return {
+        "id": f"row{at}", "kind": "heading", "question": f"What is said about kettle number {at}?",
+        "answer": f"Kettle number {at} holds two litres of cold water.", "chunk_id": SHA,
+        "uri": "drinks:///tea.md", "context": [SHA], "split": "train",
+    } | changes  # fmt: skip
+
+
+def test_documents_meet_expectations(lake, resource):
+    lake.replace("clean_documents", rows_to_table("clean_documents", [document()]), keys=["00"])
+    assert documents_meet_expectations(resource).passed
+    twice = [document(), document(title="The same URI again")]
+    lake.replace("clean_documents", rows_to_table("clean_documents", twice), keys=["00"])
+    result = documents_meet_expectations(resource)
+    assert not result.passed
+    assert "drinks:///tea.md" in result.metadata["failing_rows"].value.replace("\\", "")
+
+
+@pytest.mark.parametrize("broken", [{"tokens": 900}, {"start": 7}, {"embed_digest": "not one"}])
+def test_chunks_meet_expectations(lake, resource, broken):
+    lake.replace("clean_documents", rows_to_table("clean_documents", [document()]), keys=["00"])
+    lake.replace("document_shards", rows_to_table("document_shards", [chunk()]), keys=["00"])
+    assert chunks_meet_expectations(resource).passed
+    bad = rows_to_table("document_shards", [chunk(**broken)])
+    lake.replace("document_shards", bad, keys=["00"])
+    assert not chunks_meet_expectations(resource).passed
+
+
+def test_the_firewall_reads_the_table_itself(lake, resource):
+    lake.overwrite("golden_set", rows_to_table("golden_set", [golden()]))
+    lake.overwrite("sft_dataset", rows_to_table("sft_dataset", [row(1), row(2)]))
+    assert no_golden_item_in_training(resource).passed
+    leaked = row(3, question="how hot should the water for green tea be")
+    lake.overwrite("sft_dataset", rows_to_table("sft_dataset", [row(1), leaked]))
+    assert not no_golden_item_in_training(resource).passed
+    answered = row(4, answer="About eighty degrees, since boiling water makes it bitter!")
+    lake.overwrite("sft_dataset", rows_to_table("sft_dataset", [row(1), answered]))
+    assert not no_golden_item_in_training(resource).passed
+
+
+def test_enough_rows_to_train(lake, resource):
+    lake.overwrite("sft_dataset", rows_to_table("sft_dataset", [row(1), row(2)]))
+    assert enough_rows_to_train(resource).passed
+    lake.overwrite("sft_dataset", rows_to_table("sft_dataset", [row(1), row(2, chunk_id="")]))
+    assert not enough_rows_to_train(resource).passed
+    lake.overwrite("sft_dataset", rows_to_table("sft_dataset", [row(1)]))
+    assert not enough_rows_to_train(resource).passed
+
+
+def test_provisional_questions_alone_warn(lake, resource):
+    lake.overwrite("golden_set", rows_to_table("golden_set", [golden()]))
+    assert golden_set_is_curated(resource).passed
+    lake.overwrite("golden_set", rows_to_table("golden_set", [golden(provisional=True)]))
+    result = golden_set_is_curated(resource)
+    assert not result.passed and result.severity is dg.AssetCheckSeverity.WARN
