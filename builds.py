@@ -101,7 +101,6 @@ def build(
     """
     started = time.monotonic()
     with open_instance(settings) as instance:
-        _bury_dead_runs(instance)
         _wait_for_machine(instance, on_event)
         found = _plan(instance, settings, train=train)
         for event in found.observed:
@@ -310,11 +309,15 @@ def _bury_dead_runs(instance: dg.DagsterInstance) -> None:
             instance.report_run_failed(
                 run, f"The process {pid} that ran it has ended; the next build goes on from there."
             )
+            # It died with its pool slots, for which every later step of the pool would wait.
+            instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
 
 
 def _wait_for_machine(instance: dg.DagsterInstance, on_event: Event) -> None:
     """Wait while another build or training runs: two would fill the machine and the tables."""
-    for waited in _every(seconds=2.0, limit=1800.0):
+    told = False
+    for _ in _every(seconds=2.0, limit=1800.0):
+        _bury_dead_runs(instance)
         busy = instance.get_runs(
             dg.RunsFilter(
                 statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING], tags=MACHINE
@@ -323,16 +326,17 @@ def _wait_for_machine(instance: dg.DagsterInstance, on_event: Event) -> None:
         )
         if not busy:
             return
-        if waited == 0:
+        if not told:
             on_event("waiting", busy[0].job_name, {"run": busy[0].run_id})
+            told = True
     raise HeadwaterError(
         f"Another run ({busy[0].job_name} {busy[0].run_id[:8]}) has held the machine for half an hour.",
         mend="Look at it in the Dagster UI; terminate it there if it is stuck, then build again.",
     )
 
 
-def _every(*, seconds: float, limit: float) -> Iterator[float]:
+def _every(*, seconds: float, limit: float) -> Iterator[None]:
     began = time.monotonic()
-    while (waited := time.monotonic() - began) < limit:
-        yield waited
+    while time.monotonic() - began < limit:
+        yield
         time.sleep(seconds)

@@ -28,7 +28,13 @@ from training.recipe import Recipe
 
 #: Seconds between two lines of progress.
 LOG_EVERY = 5.0
-_SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
+#: Our names of schedules, and transformers'.
+SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
+
+
+def warmup_steps(recipe: Recipe, steps: int) -> int:
+    """Steps over which the learning rate rises."""
+    return math.ceil(recipe.warmup * steps)
 
 
 @dataclass(kw_only=True)
@@ -72,8 +78,8 @@ class LoraTrainer(Trainer):  # type: ignore[misc]
             num_train_epochs=1,
             per_device_train_batch_size=1,
             learning_rate=recipe.learning_rate,
-            lr_scheduler_type=_SCHEDULES[recipe.schedule],
-            warmup_steps=math.ceil(recipe.warmup * len(plan)),
+            lr_scheduler_type=SCHEDULES[recipe.schedule],
+            warmup_steps=warmup_steps(recipe, len(plan)),
             weight_decay=recipe.weight_decay,
             max_grad_norm=recipe.max_grad_norm,
             optim="adamw_torch",

@@ -8,40 +8,21 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from headwater.datasets.sentences import SIGNATURE, paragraphs, plain
 from headwater.records import digest_of
 
 #: Words of an answer.
 SHORTEST, LONGEST = 5, 48
-#: Share of a written question's content words that its answer must hold.
-COVERAGE = 0.55
+#: Share of a written question's content words that its answer and its heading must hold.
+COVERAGE = 0.6
 
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-_PARAGRAPH = re.compile(r"\n\s*\n|\n(?=\s*(?:[-*•+]|\d+[.)])\s)")
-_BULLET = re.compile(r"^\s*(?:[-*•+]|\d+[.)])\s+")
-_SENTENCE = re.compile(
-    r"(?<!\be\.g\.)(?<!\bi\.e\.)(?<!\bvs\.)(?<!\bcf\.)"
-    r"(?:(?<=[.!?])|(?<=[.!?][\"')\]]))\s+(?=[A-Z\"'`(*“_])"
-)
-_CODE = re.compile(r"^\s*(>>>|\.\.\.|#|\$|[|+]--)|::=|[{};]\s*$|^\s*\w+\s*=\s|^\s{8,}\S")
-_SIGNATURE = re.compile(
-    r"^\s{0,3}(?:(?:class|async|static)\s)?((?:[a-z_]\w*\.)*[A-Za-z_]\w*)\(([^()\n]*)\)"
-    r"\s*(?:->\s*\S+)?\s*$"
-)
-#: Marks of plain-text documentation around names and words, which an answer does without.
-_EMPHASIS = re.compile(r"(?<![\w*])\*{1,2}([A-Za-z_][\w -]*)\*{1,2}(?![\w*])")
-_QUOTED = re.compile(
-    r"(?<!\w)(?:\"{1,2}([^\"\n]{1,30})\"{1,2}|``?([^`\n]{1,40})``?)(?:(?=s\b)|(?!\w))"
-)
 #: What a question names exactly: between quotes, or a call.
 _NAMED = re.compile(r"[\"`]([^\"`]+)[\"`]|\b[\w.]+(?=\()")
-_BROKEN = re.compile(r"(?<=\w-)\s*\n\s*(?=\w)")
-_ASIDE = re.compile(r"\s(?:\[\d+\]|\([Ss]ee [^()]*\))")
-_SEE = re.compile(r",? (?:as )?described in (?:section )?[^,.;()]+(?=[.,;])")
-
 _VERBS = r"(?P<verb>is|are|can|may|must|should|will|cannot|has|have|takes?|makes?|returns?|uses?)"
 #: A sentence's subject of up to five words, its verb and the two words after that.
 _NAME = r"[\w.\-\u2019']+(?:\(\))?"
@@ -49,10 +30,15 @@ _SUBJECT = re.compile(
     rf"^(?P<subject>[A-Za-z_](?:{_NAME})?(?:\s{_NAME}){{0,5}}?)\s{_VERBS}\s"
     rf"(?:(?P<negation>not)\s)?(?P<next>{_NAME})(?:\s(?P<second>{_NAME}))?"
 )
+#: "The pump drives ...": an article, one or two words, and a verb in the third person.
+_ACTION = re.compile(
+    rf"^(?P<subject>(?:An?|The)\s{_NAME}(?:\s{_NAME})?)\s[a-z]+[^s\W]s\s"
+    r"(?!(?:of|and|or)\b|(?:\S+\s){0,5}(?:is|are|was|were|can|may|must|should|will|has|have)\b)[\w(]"
+)
 _PREPOSITIONS = {"for", "of", "in", "on", "to", "at", "as", "by", "with", "from", "either", "not"}
 _DEFINING = {"a", "an", "the", "one", "used", "defined"}
 _PARTICIPLE = re.compile(
-    r"^(?:\w{2,}ed|given|taken|made|found|known|written|done|built|set|bound|kept|thrown|chosen)$"
+    r"^(?:\w{2,}ed|given|taken|made|found|known|written|done|built|set|bound|kept|thrown|chosen|sold|paid|sent|held|shown|seen)$"
 )
 #: First words of what is no subject: pronouns, other leaning words, clauses, and notes of change.
 _LEANING = _words(
@@ -70,7 +56,6 @@ _CLAUSE = _words(
     "if when that which where while return raise raises to do and or but then as because this "
     "these those such its their different other following same"
 )
-_NOTES = ("See ", "Changed in ", "New in ", "Deprecated ", "Example", "Note:", "Added in ")
 #: An answer that begins so points at something that it does not name.
 _POINTING = re.compile(
     r"(?:this|that|it|its|they|their|these|those|such|he|she|here|same|the following|see|for example)\b",
@@ -86,6 +71,16 @@ _HEADING_FORMS = (
     "Can you explain {}?",
     "What should I know about {}?",
     "Tell me about {}.",
+)
+_LOCATION_FORMS = (
+    ("Where can I read about {name}?", "You can read about {name} in {title}."),
+    ("Which document covers {name}?", "The document {title} covers {name}."),
+    ("Is there anything on {name}?", "Yes, there is a passage on {name} in {title}."),
+    ("I am looking for {name}, where is it?", "Look at {title}, where {name} is described."),
+)
+_TITLE_FORMS = (
+    ("Where can I read about {name}?", "The document {title} is about this."),
+    ("Is there anything on {name}?", "Yes, there is a document on this, {title}."),
 )
 _SIGNATURE_FORMS = ("What does {} do?", "What is {} for?", "How does {} behave?")
 
@@ -121,43 +116,35 @@ def pairs(heading: str, text: str, *, opens_section: bool) -> Iterator[Pair]:
             )
 
 
-def plain(text: str) -> str:
-    """Text without the marks of emphasis and code, cross references and repeated whitespace."""
-    text = " ".join(text.split())
-    text = _QUOTED.sub(lambda match: match[1] or match[2], _EMPHASIS.sub(r"\1", text))
-    return _SEE.sub("", _ASIDE.sub("", text))
+def locations(title: str, heading: str) -> Iterator[Pair]:
+    """Where something is described: poor rows, but there are some in any document."""
+    name = plain(heading.rsplit(" > ", 1)[-1])
+    title = plain(title)
+    forms = _LOCATION_FORMS if name != title else _TITLE_FORMS
+    for question, answer in forms:
+        values = {"title": title, "name": _lower_first(name)}
+        yield Pair(
+            kind="location", question=question.format(**values), answer=answer.format(**values)
+        )
 
 
-def paragraphs(text: str) -> list[list[str]]:
-    """Running prose as sentences by paragraph; code, grammar, titles and fragments are left out.
+def best_sentences(question: str, heading: str, text: str) -> str | None:
+    """The sentence under a heading that answers a question best, or None.
 
-    What is left out of a paragraph stands as an empty string, so that neighbours are neighbours.
+    It and the heading must hold most of the question's words, and every name that it quotes.
     """
-    found = []
-    for block in _PARAGRAPH.split(text):
-        lines = _BROKEN.sub("", _BULLET.sub("", block)).splitlines()
-        while lines and (_SIGNATURE.match(lines[0]) or _is_term_line(lines)):
-            lines = lines[1:]
-        if not lines or any(_CODE.search(line) for line in lines):
-            continue
-        sentences = [
-            plain(sentence) for sentence in _SENTENCE.split(" ".join(" ".join(lines).split()))
-        ]
-        if len(sentences) > 1 or sentences[0].endswith((".", "!", ":", ".)")):
-            found.append([sentence if _is_whole(sentence) else "" for sentence in sentences])
-    return found
-
-
-def best_sentences(question: str, text: str) -> str | None:
-    """The sentence that answers a question best, if it holds enough of the question's words."""
+    topic = plain(heading.rsplit(" > ", 1)[-1])
     asked, named = _content(question), [name for name in _NAMED.findall(question) if name]
     best, cover = None, COVERAGE
     for paragraph in paragraphs(text):
         for at in range(len(paragraph)):
             answer = _answer(paragraph[at:])
-            if answer is None or not asked or not all(name in answer for name in named):
+            said = f"{topic} {answer}"
+            if answer is None or not asked or not all(name in said for name in named):
                 continue
-            held = len(asked & _content(answer)) / len(asked)
+            if not asked & _content(answer) - _content(topic):
+                continue
+            held = len(asked & _content(said)) / len(asked)
             if held > cover or (held == cover and best is None):
                 best, cover = answer, held
     return best
@@ -165,22 +152,29 @@ def best_sentences(question: str, text: str) -> str | None:
 
 def _about_subject(said: Sequence[str], heading: str) -> Iterator[Pair]:
     """What a sentence says about its own subject: a definition, or a detail of the section."""
-    match = _SUBJECT.match(said[0])
+    match = _SUBJECT.match(said[0]) or _ACTION.match(said[0])
     if match is None or not _stands_alone(match["subject"]):
         return
     subject = _lower_first(match["subject"])
+    if match.re is _ACTION:
+        yield from _detail(heading, subject, f"what does {subject} do", _answer(said))
+        return
     verb, after = match["verb"], (match["next"].lower(), (match["second"] or "").lower())
     answer = _answer(said)
+    if verb in ("is", "are") and after[0] in _DEFINING and not match["negation"]:
+        if answer:
+            yield Pair(kind="definition", question=f"What {verb} {subject}?", answer=answer)
+    elif not match["negation"] and (asks := _inverted(subject, verb, after)):
+        yield from _detail(heading, subject, asks, answer)
+
+
+def _detail(heading: str, subject: str, asks: str, answer: str | None) -> Iterator[Pair]:
+    """A question that names its section, where its subject does not."""
     if answer is None:
         return
-    if verb in ("is", "are") and after[0] in _DEFINING and not match["negation"]:
-        yield Pair(kind="definition", question=f"What {verb} {subject}?", answer=answer)
-        return
-    asks = None if match["negation"] else _inverted(subject, verb, after)
-    where = heading if heading.casefold() not in subject.casefold() else ""
-    if asks and where:
-        yield Pair(kind="detail", question=f"In {where}, {asks}?", answer=answer)
-    elif asks:
+    if heading and heading.casefold() not in subject.casefold():
+        yield Pair(kind="detail", question=f"In {heading}, {asks}?", answer=answer)
+    else:
         yield Pair(kind="detail", question=f"{asks[0].upper()}{asks[1:]}?", answer=answer)
 
 
@@ -204,15 +198,15 @@ def _signatures(text: str) -> Iterator[Pair]:
     lines = text.splitlines()
     at = 0
     while at < len(lines):
-        match = _SIGNATURE.match(lines[at])
+        match = SIGNATURE.match(lines[at])
         at += 1
         if match is None:
             continue
-        while at < len(lines) and (not lines[at].strip() or _SIGNATURE.match(lines[at])):
+        while at < len(lines) and (not lines[at].strip() or SIGNATURE.match(lines[at])):
             at += 1  # alternative forms of the same signature
         begin = at
         while at < len(lines) and (not lines[at].strip() or lines[at].startswith(" ")):
-            if _SIGNATURE.match(lines[at]):
+            if SIGNATURE.match(lines[at]):
                 break
             at += 1
         body = "\n".join(re.sub(r"^\s{1,4}", "", line) for line in lines[begin:at])
@@ -232,21 +226,6 @@ def _answer(said: Sequence[str]) -> str | None:
     both = f"{said[0]} {follows}".rstrip()
     answer = both if len(both.split()) <= LONGEST * 3 // 4 else said[0]
     return answer if SHORTEST <= len(answer.split()) <= LONGEST else None
-
-
-def _is_whole(sentence: str) -> bool:
-    ends = sentence.endswith((".", "!", ".)", '."', ".”"))
-    # A chunk may open in mid-sentence: a name in lower case begins one if its verb follows.
-    begins = re.match(r"[A-Z\"'`(“]", sentence) or _SUBJECT.match(sentence)
-    return bool(ends and begins and len(sentence.split()) > 2 and not sentence.startswith(_NOTES))
-
-
-def _is_term_line(lines: list[str]) -> bool:
-    """A short first line over an indented body: the term of a definition list, or a title."""
-    if len(lines) < 2 or lines[0].rstrip().endswith((".", ",", ":", ";")):
-        return False
-    indents = [len(line) - len(line.lstrip()) for line in lines[:2]]
-    return indents[1] > indents[0] and len(lines[0].split()) <= 6
 
 
 def _stands_alone(subject: str) -> bool:

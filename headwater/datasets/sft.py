@@ -6,24 +6,28 @@ hash of their text, so that an edited document changes few rows.
 """
 
 import logging
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import zip_longest
 from typing import Any, Protocol
 
-from headwater.datasets.extract import Pair, best_sentences, pairs, paragraphs
+from headwater.datasets.extract import Pair, best_sentences, locations, pairs
 from headwater.datasets.firewall import leaks
 from headwater.datasets.golden import read_golden
+from headwater.datasets.sentences import paragraphs
 from headwater.errors import HeadwaterError
 from headwater.lake import Lake, rows_to_table
 from headwater.progress import track
-from headwater.records import Hit, TrainingRow, digest_of
+from headwater.records import GoldenItem, Hit, TrainingRow, digest_of
 
 STAGE_VERSION = "sft/2"
 #: One document in this many is held out for validation.
 _VALIDATION_EVERY = 12
 #: A written question must retrieve its own chunk among this many.
 ROUND_TRIP = 5
+#: With fewer rows than this, rows of kind "location" are added.
+FEWEST = 24
 _KINDS = ("signature", "definition", "heading", "detail")
 _COLUMNS = ["id", "uri", "ordinal", "title", "heading", "text", "embed_digest"]
 
@@ -83,9 +87,12 @@ def build_sft_dataset(
     askable = [chunk for chunk in chunks if paragraphs(chunk["text"])][:written_questions]
     written = list(_written(askable, ask, retriever))
     stated = _in_turns(_stated(chunks))
-    bare = [_row(each) for each in _distinct([*written, *stated])]
-    leaking = {leak.row_id for leak in leaks(bare, read_golden(lake))}
-    clean = [row for row in bare if row.id not in leaking][:max_rows]
+    golden = read_golden(lake)
+    clean, leaking = _without_leaks(_distinct([*written, *stated]), golden)
+    if len(clean) < min(FEWEST, max_rows):
+        more, leaking_more = _without_leaks(_distinct(_located(chunks)), golden)
+        clean, leaking = [*clean, *more[: FEWEST - len(clean)]], leaking + leaking_more
+    clean = clean[:max_rows]
     texts = {chunk["id"]: chunk["text"] for chunk in chunks}
     kept = _with_both_splits(_with_context(clean, texts, retriever, top_k))
     if not kept:
@@ -102,7 +109,7 @@ def build_sft_dataset(
         by_kind=dict(sorted(kinds.items())),
         train=sum(row.split == "train" for row in kept),
         validation=sum(row.split == "validation" for row in kept),
-        dropped_leaks=len(leaking),
+        dropped_leaks=leaking,
         written_kept=kinds["written"],
         written_tried=len(askable),
         digest=digest_of(STAGE_VERSION, sorted(row.id for row in kept)),
@@ -133,25 +140,44 @@ def _chunks(lake: Lake, seed: int) -> list[dict[str, Any]]:
 
 
 def _stated(chunks: Iterable[dict[str, Any]]) -> dict[str, list[_Candidate]]:
-    """What the chunks state by themselves, by kind: one of a kind from each chunk."""
-    found: dict[str, list[_Candidate]] = defaultdict(list)
+    """What the chunks state by themselves, by kind: the first of every chunk, then the second."""
+    turns: dict[str, list[tuple[int, _Candidate]]] = {kind: [] for kind in _KINDS}
     for chunk in chunks:
-        seen = set()
         heading = chunk["heading"] or chunk["title"]
+        taken: Counter[str] = Counter()
         for pair in pairs(heading, chunk["text"], opens_section=chunk["opens_section"]):
-            if pair.kind not in seen:
-                seen.add(pair.kind)
-                found[pair.kind].append(_Candidate(chunk, pair))
-    return found
+            turns[pair.kind].append((taken[pair.kind], _Candidate(chunk, pair)))
+            taken[pair.kind] += 1
+    return {
+        kind: [each for _, each in sorted(found, key=lambda entry: entry[0])]
+        for kind, found in turns.items()
+    }
 
 
-def _in_turns(by_kind: dict[str, list[_Candidate]]) -> Iterator[_Candidate]:
+def _in_turns(by_kind: Mapping[str, Sequence[_Candidate]]) -> Iterator[_Candidate]:
     """One of each kind in turn, until all are used."""
-    longest = max((len(found) for found in by_kind.values()), default=0)
-    for at in range(longest):
-        for kind in _KINDS:
-            if at < len(by_kind[kind]):
-                yield by_kind[kind][at]
+    for turn in zip_longest(*by_kind.values()):
+        yield from (candidate for candidate in turn if candidate is not None)
+
+
+def _located(chunks: Iterable[dict[str, Any]]) -> Iterator[_Candidate]:
+    """Where things are described: the first form for every heading, then the second."""
+    found = [
+        (at, _Candidate(chunk, pair))
+        for chunk in chunks
+        if chunk["opens_section"]
+        for at, pair in enumerate(locations(chunk["title"], chunk["heading"] or chunk["title"]))
+    ]
+    return (each for _, each in sorted(found, key=lambda entry: entry[0]))
+
+
+def _without_leaks(
+    candidates: Iterable[_Candidate], golden: Sequence[GoldenItem]
+) -> tuple[list[TrainingRow], int]:
+    """Rows of the candidates that are far from every golden item, and how many were not."""
+    rows = [_row(candidate) for candidate in candidates]
+    leaking = {leak.row_id for leak in leaks(rows, golden)}
+    return [row for row in rows if row.id not in leaking], len(leaking)
 
 
 def _written(
@@ -160,8 +186,9 @@ def _written(
     """Questions that the base model wrote and that retrieve their own chunk."""
     tried = []
     for chunk in track(chunks, what="writing questions"):
-        question = ask(chunk["heading"] or chunk["title"], chunk["text"])
-        answer = best_sentences(question, chunk["text"]) if question else None
+        heading, text = chunk["heading"] or chunk["title"], chunk["text"]
+        question = ask(heading, text)
+        answer = best_sentences(question, heading, text) if question else None
         if question and answer:
             pair = Pair(kind="written", question=question, answer=answer)
             tried.append(_Candidate(chunk, pair))
