@@ -48,7 +48,7 @@ def retrieval_report(
     with open_retriever(vectors.get(), models.encoder()) as retriever:
         index = retriever.index.version
         report = evaluate_retrieval(read_golden(lake.get()), retriever.retrieve)
-    store.save(choices, store.RETRIEVAL, report)
+    store.save(choices, store.RETRIEVAL, report, index=index)
     document = pages.retrieval_document(report, {"index": index})
     folder = pages.write_report(choices.reports, store.RETRIEVAL, report.digest, document)
     figures = report.headline
@@ -91,6 +91,7 @@ def generation_report(
     adapter = current_adapter(choices)
     items = read_golden(lake.get())
     with open_retriever(vectors.get(), models.encoder()) as retriever:
+        index = retriever.index.version
         found = retriever.retrieve_many(
             [item.question for item in items], limit=DEFAULT_PROMPT.top_k
         )
@@ -108,7 +109,7 @@ def generation_report(
             max_new_tokens=_recipe.evaluation.max_new_tokens,
         ),
     )
-    store.save(choices, store.GENERATION, report)
+    store.save(choices, store.GENERATION, report, index=index, adapter=adapter.id)
     document = pages.generation_document(
         report, {"base model": base.name, "adapter": adapter.id, "prompt": DEFAULT_PROMPT.digest}
     )

@@ -15,7 +15,6 @@ from headwater.release import manifest
 from resources.endpoint import EndpointResource
 from resources.environment import SettingsResource, git_commit
 from resources.models import ModelsResource
-from resources.vectors import VectorsResource
 
 _VERSION = f"manifest/{manifest.MANIFEST_VERSION}"
 
@@ -38,23 +37,25 @@ def release_candidate(
     context: dg.AssetExecutionContext,
     settings: SettingsResource,
     models: ModelsResource,
-    vectors: VectorsResource,
 ) -> Any:
     """The manifest of what would serve: base, adapter, prompt, index, settings, by digest.
 
     Its id is a digest of those parts alone; the evaluation, the run and the commit are noted
     beside them.
     """
+    from headwater.evaluation.store import judged_index
     from headwater.release.assemble import assemble, save_candidate
     from training.adapter import current_adapter
 
     choices = settings.get()
+    adapter = current_adapter(choices)
     candidate = assemble(
         choices,
         base=models.base(),
-        adapter=current_adapter(choices).folder,
+        adapter=adapter.folder,
         prompt=DEFAULT_PROMPT,
-        index=vectors.get().versions()[-1],
+        # What was judged, not what is newest: another run may be publishing an index meanwhile.
+        index=judged_index(choices, adapter.id),
         run_id=context.run_id,
         commit=git_commit(),
     )

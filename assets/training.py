@@ -59,7 +59,6 @@ def lora_adapter(
     run holds parameters, metrics, data and code versions, energy and carbon.
     """
     from training.plots import loss_curve
-    from training.progress import log_step
     from training.run import fit_adapter
 
     choices = settings.get()
@@ -68,7 +67,6 @@ def lora_adapter(
         lake.get(),
         _recipe,
         identity={"dagster.run": context.run_id, "commit": git_commit()},
-        on_step=log_step,
     )
     result = run.result
     losses = [point.validation for point in result.losses if point.validation is not None]

@@ -33,12 +33,14 @@ _SUBJECT = re.compile(
 #: "The pump drives ...": an article, one or two words, and a verb in the third person.
 _ACTION = re.compile(
     rf"^(?P<subject>(?:An?|The)\s{_NAME}(?:\s{_NAME})?)\s[a-z]+[^s\W]s\s"
-    r"(?!(?:of|and|or)\b|(?:\S+\s){0,5}(?:is|are|was|were|can|may|must|should|will|has|have)\b)[\w(]"
+    r"(?!(?:of|and|or)\b)"
+    r"(?!(?:\S+\s){0,5}(?:is|are|was|were|can|may|must|should|will|has|have)\b)[\w(]"
 )
 _PREPOSITIONS = {"for", "of", "in", "on", "to", "at", "as", "by", "with", "from", "either", "not"}
 _DEFINING = {"a", "an", "the", "one", "used", "defined"}
 _PARTICIPLE = re.compile(
-    r"^(?:\w{2,}ed|given|taken|made|found|known|written|done|built|set|bound|kept|thrown|chosen|sold|paid|sent|held|shown|seen)$"
+    r"^(?:\w{2,}ed|given|taken|made|found|known|written|done|built|set|bound|kept|thrown|chosen"
+    r"|sold|paid|sent|held|shown|seen)$"
 )
 #: First words of what is no subject: pronouns, other leaning words, clauses, and notes of change.
 _LEANING = _words(
@@ -58,7 +60,8 @@ _CLAUSE = _words(
 )
 #: An answer that begins so points at something that it does not name.
 _POINTING = re.compile(
-    r"(?:this|that|it|its|they|their|these|those|such|he|she|here|same|the following|see|for example)\b",
+    r"(?:this|that|it|its|they|their|these|those|such|he|she|here|same|the following|see"
+    r"|for example)\b",
     re.I,
 )
 _COMMON = _words(

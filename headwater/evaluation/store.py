@@ -17,11 +17,23 @@ from headwater.settings import Settings
 RETRIEVAL, GENERATION = "retrieval_report", "generation_report"
 
 
-def save(settings: Settings, name: str, report: RetrievalReport | GenerationReport) -> None:
-    """Keep a report as the latest of its name."""
+def save(
+    settings: Settings,
+    name: str,
+    report: RetrievalReport | GenerationReport,
+    *,
+    index: str = "",
+    adapter: str = "",
+) -> None:
+    """Keep a report as the latest of its name, with the index and the adapter that it judges."""
     write_json(
         settings.reports / name / "latest.json",
-        {"digest": report.digest, "rows": [asdict(row) for row in report.rows]},
+        {
+            "digest": report.digest,
+            "index": index,
+            "adapter": adapter,
+            "rows": [asdict(row) for row in report.rows],
+        },
     )
 
 
@@ -43,14 +55,34 @@ def latest_generation(settings: Settings) -> GenerationReport:
     return report_of([_generated(row) for row in _rows(settings, GENERATION)])
 
 
+def judged_index(settings: Settings, adapter: str) -> str:
+    """The index version that both latest reports judge, the second with this adapter.
+
+    Raises:
+        HeadwaterError: they judge different things, as when only one of them was made anew.
+    """
+    retrieval, generation = (_saved(settings, name) for name in (RETRIEVAL, GENERATION))
+    if retrieval["index"] != generation["index"] or generation["adapter"] != adapter:
+        raise HeadwaterError(
+            "The latest reports judge different indexes, or another adapter.",
+            mend="Run `headwater build`, which makes both anew.",
+        )
+    index: str = retrieval["index"]
+    return index
+
+
 def _generated(row: Mapping[str, Any]) -> GeneratedItem:
     answers = {arm: Answer(**answer) for arm, answer in row["answers"].items()}
     return GeneratedItem(**{**row, "answers": answers})
 
 
 def _rows(settings: Settings, name: str) -> list[dict[str, Any]]:
-    saved = read_json(settings.reports / name / "latest.json")
+    rows: list[dict[str, Any]] = _saved(settings, name)["rows"]
+    return rows
+
+
+def _saved(settings: Settings, name: str) -> dict[str, Any]:
+    saved: dict[str, Any] | None = read_json(settings.reports / name / "latest.json")
     if saved is None:
         raise HeadwaterError(f"There is no {name} yet.", mend="Run `headwater build`.")
-    rows: list[dict[str, Any]] = saved["rows"]
-    return rows
+    return saved

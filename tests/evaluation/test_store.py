@@ -28,3 +28,15 @@ def test_before_the_first_evaluation(tmp_path: Path) -> None:
     for read in (store.latest_retrieval, store.latest_generation):
         with pytest.raises(HeadwaterError, match="headwater build"):
             read(settings)
+
+
+def test_a_release_takes_what_both_reports_judged(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    store.save(settings, store.RETRIEVAL, RETRIEVAL, index="i1")
+    store.save(settings, store.GENERATION, GENERATION, index="i1", adapter="a1")
+    assert store.judged_index(settings, "a1") == "i1"
+    with pytest.raises(HeadwaterError, match="judge"):
+        store.judged_index(settings, "a2")
+    store.save(settings, store.RETRIEVAL, RETRIEVAL, index="i2")
+    with pytest.raises(HeadwaterError, match="judge"):
+        store.judged_index(settings, "a1")
