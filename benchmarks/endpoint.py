@@ -34,7 +34,8 @@ def measure(settings: Settings, *, questions: int, repeats: int, max_tokens: int
     `overhead_ms` is the median, over questions, of endpoint minus engine for the same question.
     Inside the endpoint's requests, `retrieve_ms` is the search for passages, and `rest_ms` all
     else beside generation: HTTP, prompt, citations, the synced log. `first_token_ms` is what a
-    streaming client waits for.
+    streaming client waits for. `*_cpu_ms` is processor time of client and server together, which
+    other work on the machine hardly moves.
     """
     release = pointer.current(settings)
     if release is None:
@@ -67,8 +68,14 @@ def _rotate(
     rows = []
     for number, question in enumerate(track(asked, what="asking")):
         turn = (start + number) % len(ARMS)
-        rows.append({arm: arms[arm](question) for arm in (*ARMS[turn:], *ARMS[:turn])})
+        order = (*ARMS[turn:], *ARMS[:turn])
+        rows.append({arm: _with_cpu(arms[arm], question) for arm in order})
     return rows
+
+
+def _with_cpu(arm: Callable[[str], dict[str, Any]], question: str) -> dict[str, Any]:
+    before = time.process_time()
+    return arm(question) | {"cpu_ms": (time.process_time() - before) * 1000}
 
 
 def _fastest(results: Sequence[dict[str, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
@@ -146,6 +153,8 @@ def _summary(
         "endpoint_ms": middle([row["endpoint"]["ms"] for row in rows]),
         "stream_ms": middle([row["stream"]["ms"] for row in rows]),
         "first_token_ms": middle([row["stream"]["first_ms"] for row in rows]),
+        "engine_cpu_ms": middle([row["engine"]["cpu_ms"] for row in rows]),
+        "endpoint_cpu_ms": middle([row["endpoint"]["cpu_ms"] for row in rows]),
         "overhead_ms": overhead,
         "overhead_share": round(overhead / engine, 4),
         "retrieve_ms": retrieve,

@@ -18,6 +18,9 @@ _QUIET = {
     "DAGSTER_DISABLE_TELEMETRY": "1",
     "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
     "DO_NOT_TRACK": "1",
+    # OpenMP threads spin for minutes where the cores are shared (a build beside the endpoint), and
+    # make each other many times slower; see headwater/engine.py.
+    "GOMP_SPINCOUNT": "1000",
     "GX_ANALYTICS_ENABLED": "false",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",

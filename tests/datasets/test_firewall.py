@@ -29,6 +29,8 @@ def row(question: str, answer: str = "Something else altogether is said here.") 
         GOLDEN.question.upper(),
         GOLDEN.question.replace("?", " !").replace(" ", "   "),
         f"Please tell me: {GOLDEN.question} I need to know.",
+        f"My colleague and I have argued about this all morning, and nobody could settle it, so "
+        f"we would like you to tell us once and for all: {GOLDEN.question}",
         "What value does the loop variable of a for loop have after break?",
         "Which value does the loop variable of a for loop have after break ends the loop?",
     ],

@@ -110,6 +110,25 @@ def test_every_row_shows_its_own_chunk_in_its_context(lake: Lake) -> None:
         assert row.answer in chunks[row.chunk_id]["text"]
 
 
+def test_a_chunk_that_is_not_retrieved_replaces_the_last_passage(lake: Lake) -> None:
+    class Stubborn(Overlap):
+        """Finds the same passages whatever is asked."""
+
+        def _retrieve(self, question: str, limit: int) -> list[Hit]:
+            return super()._retrieve("the same", limit)
+
+    retriever = Stubborn(lake)
+    found = [hit.id for hit in retriever._retrieve("", 3)]
+    build_sft_dataset(
+        lake, ask=lambda *_: None, retriever=retriever, top_k=3, max_rows=60, written_questions=0
+    )
+    for row in read_rows(lake):
+        if row.chunk_id in found:
+            assert list(row.context) == found
+        else:
+            assert list(row.context) == [*found[:2], row.chunk_id]
+
+
 def test_the_splits_share_no_document(lake: Lake) -> None:
     stats = build(lake)
     rows = read_rows(lake)
@@ -157,16 +176,18 @@ def test_a_row_that_is_a_golden_item_is_left_out(lake: Lake) -> None:
 def test_a_written_question_must_find_its_own_chunk(lake: Lake) -> None:
     def ask(heading: str, text: str) -> str:
         name = text.split()[1]
-        if name < "h":  # leads to other passages, though its words are in the answer
-            return "After days of use, must every machine part be cleaned?"
+        if name < "h":  # its words are in the answer, but as well in every other one
+            return "After how many days must it be cleaned?"
         return f"After how many days must the {name} be cleaned?"
 
+    hits = Overlap(lake)._retrieve("After how many days must it be cleaned?", 5)
+    found = {hit.uri for hit in hits}
     stats = build(lake, written=40, ask=ask)
     rows = [row for row in read_rows(lake) if row.kind == "written"]
     assert stats.written_tried == 40
     assert 0 < stats.written_kept == len(rows) < 40
-    for row in rows:
-        assert row.question.split()[6] in row.answer
+    assert {row.uri for row in rows if "must it" in row.question} <= found
+    assert {name for name in SUBJECTS if name >= "h"} <= {row.question.split()[6] for row in rows}
 
 
 def test_no_more_rows_than_asked_for(lake: Lake) -> None:
