@@ -8,6 +8,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import replace
+from math import ceil
 
 from headwater.records import GoldenItem, Heading, digest_of, short
 
@@ -19,12 +20,18 @@ SHORTEST, LONGEST = 40, 320
 #: A document as (uri, title, headings, text).
 Document = tuple[str, str, Sequence[Heading], str]
 
+#: Share of a document's sections that provisional questions may take.
+ASKED_SHARE = 0.5
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[^\Wa-z_]|[\"'(\[])|(?<=[\u3002\uff01\uff1f])")
 _NOT_WORDS = re.compile(r"[\W_]+")
 
 
 def provisional_items(
-    documents: Iterable[Document], limit: int = 40, *, skip: Container[str] = ()
+    documents: Iterable[Document],
+    limit: int = 40,
+    *,
+    skip: Container[str] = (),
+    share: float = ASKED_SHARE,
 ) -> list[GoldenItem]:
     """Questions with references made from titles and headings, marked provisional.
 
@@ -36,6 +43,8 @@ def provisional_items(
     Args:
         limit: at most this many; every document gets its first before one gets its second.
         skip: ids that are not wanted.
+        share: of a document's sections that are asked about, at least one; rows to train on are
+            made of the others, for what judges may not teach.
     """
     asked: defaultdict[str, list[GoldenItem]] = defaultdict(list)
     for document in documents:
@@ -53,9 +62,10 @@ def provisional_items(
         if item.id not in skip:
             taken[item.uris[0]] += 1
             order.append((taken[item.uris[0]], item.id, item))
-    # Half of a document's sections at most are asked about: the others are left to train on.
     chosen = sorted(
-        entry for entry in order if entry[0] <= min(PER_DOCUMENT, (held[entry[2].uris[0]] + 1) // 2)
+        entry
+        for entry in order
+        if entry[0] <= min(PER_DOCUMENT, ceil(share * held[entry[2].uris[0]]))
     )
     return [item for _, _, item in chosen[:limit]]
 
