@@ -26,10 +26,13 @@ def connect(settings: Settings) -> Iterator[tuple[str, bool]]:
     """
     from headwater.serving.server import serve_in_thread
 
-    if pointer.current(settings) is None:
+    current = pointer.current(settings)
+    if current is None:
         raise HeadwaterError("There is no release yet.", mend="Run `headwater build`.")
     running = find_endpoint(settings)
     if running is not None:
+        if not running.ready:  # it has just been started
+            wait_for_release(running.url, current)
         yield running.url, True
         return
     with serve_in_thread(settings) as url:

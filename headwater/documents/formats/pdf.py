@@ -35,6 +35,8 @@ def blocks(content: bytes, max_chars: int) -> tuple[str, list[Block]]:
         if reader.is_encrypted and not reader.decrypt(""):
             raise Rejected("encrypted_pdf", "a password is needed to read it")
         title = str((reader.metadata and reader.metadata.title) or "")
+        if title.strip("() ").lower() in ("untitled", "anonymous", "unspecified"):
+            title = ""  # what programs write where nobody gave one
         outline = _outline(reader)
         found: list[Block] = []
         chars = 0
