@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo dev test check bench clean lock docs
+.PHONY: demo dev test check bench clean lock
 
 demo: $(STAMP)  ## documents to endpoint, then three answers
 	@$(BIN)/headwater build

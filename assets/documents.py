@@ -5,7 +5,16 @@ from typing import Any
 import dagster as dg
 
 from assets.partitions import settings, shards
-from assets.policies import BUILD_POOL, DATA, follows_source, on_change, one_run, table, version
+from assets.policies import (
+    BUILD_POOL,
+    DATA,
+    follows_source,
+    note_shards,
+    on_change,
+    one_run,
+    table,
+    version,
+)
 from assets.sources import source_assets
 from headwater.documents import chunk, clean, raw
 from headwater.documents.sources import load_sources
@@ -26,11 +35,7 @@ _common: dict[str, Any] = {
 
 def _result(context: dg.AssetExecutionContext, stats: StageStats, **more: Any) -> Any:
     """Totals on every partition of the run, and each shard's own counts on its own."""
-    for shard in context.partition_keys:
-        context.add_asset_metadata(
-            {f"shard_{name}": count for name, count in stats.per_shard.get(shard, {}).items()},
-            partition_key=shard,
-        )
+    note_shards(context, stats.per_shard)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(stats.digest),
         metadata={

@@ -6,7 +6,16 @@ import dagster as dg
 
 from assets.documents import document_shards
 from assets.partitions import settings, shards
-from assets.policies import BUILD_POOL, DATA, ML, follows_source, on_change, one_run, version
+from assets.policies import (
+    BUILD_POOL,
+    DATA,
+    ML,
+    follows_source,
+    note_shards,
+    on_change,
+    one_run,
+    version,
+)
 from headwater.embeddings import embed, index
 from resources.environment import SettingsResource
 from resources.lake import LakeResource
@@ -34,11 +43,7 @@ def chunk_embeddings(
     only when there is something to embed.
     """
     stats = embed.embed_chunks(lake.get(), context.partition_keys, models.encoder())
-    for shard in context.partition_keys:
-        context.add_asset_metadata(
-            {f"shard_{name}": count for name, count in stats.per_shard.get(shard, {}).items()},
-            partition_key=shard,
-        )
+    note_shards(context, stats.per_shard)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(stats.digest),
         metadata={

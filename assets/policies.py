@@ -52,6 +52,17 @@ def version(stage: str, *choices: Any) -> str:
     return f"{stage}-{short(digest_of(choices))}" if choices else stage
 
 
+def note_shards(
+    context: dg.AssetExecutionContext, per_shard: Mapping[str, Mapping[str, int]]
+) -> None:
+    """Put each shard's own counts on its partition, beside the totals of the run."""
+    for shard in context.partition_keys:
+        counts = per_shard.get(shard, {})
+        context.add_asset_metadata(
+            {f"shard_{name}": count for name, count in counts.items()}, partition_key=shard
+        )
+
+
 def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], limit: int = 20) -> Any:
     """Rows as a Markdown table for the UI; cells are escaped, since they may be document text."""
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
