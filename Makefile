@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 demo: $(STAMP)  ## documents to endpoint, then three answers
 	@$(BIN)/headwater build
 	@$(BIN)/headwater ask \
-	  "How do I make a class's instances usable in a with statement?" \
+	  "What does a context manager do when the with block is entered and left?" \
 	  "What does the nonlocal statement do?" \
 	  "When is the else clause of a try statement executed?"
 	@$(BIN)/headwater status

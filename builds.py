@@ -254,9 +254,17 @@ def _listener(outcome: Outcome, on_event: Event) -> Callable[[dg.EventLogEntry, 
                 outcome.blocked.append(check.check_name)
         elif event.is_step_failure:
             outcome.errors[step] = root_message(event.step_failure_data.error)
+            outcome.blocked.extend(_blocking_gates(event.step_failure_data))
             on_event("failed", step, {"error": outcome.errors[step]})
 
     return listen
+
+
+def _blocking_gates(failure: Any) -> list[str]:
+    """Gates that `release` names when an earlier run's reports block the candidate."""
+    data = failure.user_failure_data
+    named = data.metadata.get("blocked") if data else None
+    return list(named.value) if named else []
 
 
 def _summary(instance: dg.DagsterInstance, settings: Settings, outcome: Outcome) -> dict[str, Any]:

@@ -161,7 +161,8 @@ def ask(
             for number, citation in enumerate(reply["citations"], start=1):
                 place = f"{citation['uri']} bytes {citation['start']}-{citation['end']}"
                 console.print(
-                    f"  ({number}) {_plain(citation['heading'])}  [dim]{_plain(place)}[/dim]"
+                    f"  ({number}) {_plain(citation['heading'])}  [dim]{_plain(place)}[/dim]",
+                    soft_wrap=True,
                 )
             if as_json:
                 _print_json(reply)

@@ -42,6 +42,7 @@ def save(work: Path, model: Any, optimizer: Any, trainer_state: Any, extra: dict
         trainer_state.save_to_json(str(folder / _TRAINER))
         progress = {**extra, "step": step, "tensors": digest_file(folder / _TENSORS)}
         write_json(folder / _PROGRESS, progress)
+    log.info("training: step %d is saved; a build that is stopped goes on from here", step)
     for old in _folders(work)[:-_KEEP]:
         shutil.rmtree(old, ignore_errors=True)
 

@@ -47,11 +47,26 @@ def test_a_change_costs_what_changed(installation):
     (installation.documents / "line.txt").write_bytes(b"word " * 2_000)
     broken = installation.run("build")
     assert broken["documents"]["removed"] == 1 and broken["documents"]["quarantined"] == 2
-    quarantine = Lake(installation.home / "lake").read("quarantine").to_pylist()
+    lake = Lake(installation.home / "lake")
+    quarantine = lake.read("quarantine").to_pylist()
     assert {row["uri"].rsplit("/", 1)[-1]: bool(row["reason"]) for row in quarantine} == {
         "empty.txt": True,
         "cut.pdf": True,
     }
+
+    # Questions that no retrieval can answer as their author wants: a gate blocks, and goes on
+    # blocking in the next build, which does not judge anew.
+    documents = lake.read("clean_documents", columns=["uri"])["uri"].to_pylist()
+    (wrong,) = [uri for uri in documents if uri.endswith("line.txt")]
+    for name in ("tea", "coffee", "cocoa", "rooibos", "dry tea"):
+        installation.run(
+            *("golden", "add", "--question", f"Where should I keep {name} at home?"),
+            *("--reference", "In a closed tin.", "--uri", wrong),
+        )
+    for _ in range(2):
+        blocked = installation.run("build", code=3)
+        assert "recall_at_5" in blocked["blocked"] and not blocked["deployed"]
+        assert blocked["release"] == broken["release"] == installation.run("status")["release"]["id"]
 
 
 @pytest.mark.timeout(900)
@@ -61,7 +76,7 @@ def test_kills_anywhere_end_where_an_undisturbed_build_does(installation, tmp_pa
 
     installation.write_guides("Tea", "Coffee", "Cocoa")
     installation.run("sources", "add", str(installation.documents), "--name", "drinks")
-    for stages in (["chunk_embeddings"], ["vector_index"], ["training: step 2"], ["release"]):
+    for stages in (["chunk_embeddings"], ["vector_index"], ["training: step 2 is saved"], ["release"]):
         installation.build_killed_at(stages)
     disturbed = installation.run("build")
 
