@@ -92,7 +92,7 @@ def generation_report(
     items = read_golden(lake.get())
     with open_retriever(vectors.get(), models.encoder()) as retriever:
         index = retriever.index.version
-        found = retriever.retrieve_many(
+        found = retriever.passages_many(
             [item.question for item in items], limit=DEFAULT_PROMPT.top_k
         )
     report = evaluate_generation(

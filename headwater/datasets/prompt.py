@@ -13,10 +13,7 @@ from headwater.records import Hit, Prompt
 #: What a release is made with. Short, because a prompt's prefill is most of an answer's time, and
 #: plain, because the model is small.
 DEFAULT_PROMPT = Prompt(
-    system=(
-        "You answer questions about documents. Use only the passages. "
-        "Answer in one or two sentences and copy names exactly."
-    ),
+    system="Answer the question with a short sentence from the passages.",
     user="<passages>\n{context}\n</passages>\nQuestion: {question}",
     max_context_tokens=360,
     top_k=3,

@@ -21,7 +21,7 @@ from headwater.lake import Lake, rows_to_table
 from headwater.progress import track
 from headwater.records import GoldenItem, Hit, TrainingRow, digest_of
 
-STAGE_VERSION = "sft/2"
+STAGE_VERSION = "sft/3"
 #: One document in this many is held out for validation.
 _VALIDATION_EVERY = 12
 #: A written question must retrieve its own chunk among this many.
@@ -40,6 +40,8 @@ class Retrieves(Protocol):
     """What making rows needs of retrieval; `headwater.embeddings.retrieve.Retriever` is one."""
 
     def retrieve_many(self, questions: Sequence[str], *, limit: int) -> list[list[Hit]]: ...
+
+    def passages_many(self, questions: Sequence[str], *, limit: int) -> list[list[Hit]]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,7 +238,7 @@ def _with_context(
     """Rows with the passages that serving would show; a row's own chunk is always among them."""
     if not rows:
         return []
-    found = retriever.retrieve_many([row.question for row in rows], limit=top_k)
+    found = retriever.passages_many([row.question for row in rows], limit=top_k)
     shown = []
     for row, hits in zip(rows, found, strict=True):
         place = _place(row.chunk_id, texts[row.chunk_id], hits)

@@ -17,7 +17,7 @@ from headwater.records import Hit, digest_of
 
 Mode = Literal["dense", "bm25", "fused"]
 #: Part of the settings' digest: change it when the same settings rank otherwise.
-RETRIEVAL_VERSION = 1
+RETRIEVAL_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,12 +29,15 @@ class RetrievalSettings:
         depth: how many hits of each ranking take part in the fusion.
         rrf_k: smoothing constant of reciprocal rank fusion.
         dense_weight: weight of the dense ranking against 1 - dense_weight for BM25.
+        relevance: a prompt shows no passage whose cosine similarity to the question is less than
+            this part of the best one's: a small model answers from whatever it is shown.
     """
 
     limit: int = 5
     depth: int = 50
     rrf_k: int = 60
     dense_weight: float = 0.5
+    relevance: float = 0.6
 
     @property
     def digest(self) -> str:
@@ -71,28 +74,36 @@ class Retriever:
         self, questions: Sequence[str], mode: Mode = "fused", limit: int | None = None
     ) -> list[list[Hit]]:
         """`retrieve` for many questions, which are encoded together."""
+        wanted = self.settings.limit if limit is None else limit
         if mode == "bm25":
-            return [self._search(question, None, mode, limit) for question in questions]
+            return [self._bm25(question, wanted)[:wanted] for question in questions]
         vectors = self.encoder.encode(questions, what="encoding questions")
+        if mode == "dense":
+            return [self._dense(vector, wanted)[:wanted] for vector in vectors]
         return [
-            self._search(question, vector, mode, limit)
+            fuse(self._dense(vector, wanted), self._bm25(question, wanted), self.settings)[:wanted]
             for question, vector in zip(questions, vectors, strict=True)
         ]
 
-    def _search(
-        self, question: str, vector: Vector | None, mode: Mode, limit: int | None
-    ) -> list[Hit]:
-        wanted = self.settings.limit if limit is None else limit
-        depth = max(self.settings.depth, wanted)
-        dense: list[Hit] = []
-        if vector is not None:
-            dense = _passages(partial(self.index.dense, vector), depth)
-            if mode == "dense":
-                return dense[:wanted]
-        bm25 = _passages(partial(self.index.bm25, question), depth)
-        if mode == "bm25":
-            return bm25[:wanted]
-        return fuse(dense, bm25, self.settings)[:wanted]
+    def passages(self, question: str, *, limit: int) -> list[Hit]:
+        """What a prompt shows for a question: the best of `retrieve` that are near enough to it."""
+        return self.passages_many([question], limit=limit)[0]
+
+    def passages_many(self, questions: Sequence[str], *, limit: int) -> list[list[Hit]]:
+        """`passages` for many questions, which are encoded together."""
+        found = []
+        vectors = self.encoder.encode(questions, what="encoding questions")
+        for question, vector in zip(questions, vectors, strict=True):
+            dense = self._dense(vector, limit)
+            fused = fuse(dense, self._bm25(question, limit), self.settings)
+            found.append(relevant(fused[:limit], dense, self.settings.relevance))
+        return found
+
+    def _dense(self, vector: Vector, wanted: int) -> list[Hit]:
+        return _passages(partial(self.index.dense, vector), max(self.settings.depth, wanted))
+
+    def _bm25(self, question: str, wanted: int) -> list[Hit]:
+        return _passages(partial(self.index.bm25, question), max(self.settings.depth, wanted))
 
 
 @contextmanager
@@ -130,6 +141,24 @@ def fuse(dense: Sequence[Hit], bm25: Sequence[Hit], settings: RetrievalSettings)
     hits = {**rankings[1], **rankings[0]}
     fused = [replace(hits[passage], score=round(score, 6)) for passage, score in scores.items()]
     return sorted(fused, key=lambda hit: (-hit.score, hit.id))
+
+
+def relevant(hits: Sequence[Hit], dense: Sequence[Hit], least: float) -> list[Hit]:
+    """The hits whose cosine similarity is at least `least` of the best; the first is always kept.
+
+    Args:
+        hits: best first, in any ranking.
+        dense: the dense ranking; a hit below its end counts as similar as its last.
+    """
+    if not dense:
+        return list(hits)
+    similarity = {passage: hit.score for passage, hit in _by_passage(dense).items()}
+    enough = least * dense[0].score
+    return [
+        hit
+        for rank, (passage, hit) in enumerate(_by_passage(hits).items())
+        if rank == 0 or similarity.get(passage, dense[-1].score) >= enough
+    ]
 
 
 def _passages(search: Callable[[int], list[Hit]], wanted: int) -> list[Hit]:

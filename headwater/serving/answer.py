@@ -84,7 +84,7 @@ class Response:
 
     def _retrieve(self, question: str) -> list[Hit]:
         prompt, engine = self._runtime.release.prompt, self._runtime.engine
-        hits = self._runtime.retriever.retrieve(question, limit=prompt.top_k)
+        hits = self._runtime.retriever.passages(question, limit=prompt.top_k)
 
         def count(texts: Sequence[str]) -> list[int]:
             return [engine.count_tokens(text) for text in texts]

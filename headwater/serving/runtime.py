@@ -51,7 +51,7 @@ class Shared(Generic[T]):
 class Retrieves(Protocol):
     """What an answer needs of retrieval; `headwater.embeddings.retrieve.Retriever` is one."""
 
-    def retrieve(self, question: str, *, limit: int) -> list[Hit]:
+    def passages(self, question: str, *, limit: int) -> list[Hit]:
         """The best passages for a question, best first."""
 
 
@@ -178,5 +178,5 @@ def _index(
 
 def _try(runtime: Runtime) -> None:
     """One search and one token: what cannot answer must not go into production."""
-    runtime.retriever.retrieve("Is anything here?", limit=1)
+    runtime.retriever.passages("Is anything here?", limit=1)
     runtime.engine.complete("<|im_start|>", max_tokens=1, cache_prompt=False)

@@ -64,6 +64,8 @@ class Overlap:
         self.asked += len(questions)
         return [self._retrieve(question, limit) for question in questions]
 
+    passages_many = retrieve_many
+
     def _retrieve(self, question: str, limit: int) -> list[Hit]:
         def score(chunk: dict[str, str]) -> int:
             both = f"{chunk['heading']} {chunk['text']}".lower()

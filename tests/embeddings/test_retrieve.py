@@ -3,7 +3,13 @@ from collections.abc import Iterator
 import pytest
 
 from headwater.embeddings.edge import EdgeStore
-from headwater.embeddings.retrieve import RetrievalSettings, Retriever, fuse, open_retriever
+from headwater.embeddings.retrieve import (
+    RetrievalSettings,
+    Retriever,
+    fuse,
+    open_retriever,
+    relevant,
+)
 from headwater.errors import HeadwaterError
 from headwater.records import Hit
 from tests.embeddings.examples import WordEncoder, chunk, contents, corpus
@@ -71,6 +77,23 @@ def test_many_questions_are_encoded_together_and_answered_alike(retriever):
     questions = ["What is a lambda?", "How does yield work?"]
     assert retriever.retrieve_many(questions) == [retriever.retrieve(q) for q in questions]
     assert retriever.encoder.encoded[:2] == questions
+
+
+def test_passages_far_from_the_question_are_not_shown():
+    dense = [hit("a", score=0.6), hit("b", score=0.5), hit("c", score=0.2)]
+    fused = [hit("c"), hit("a"), hit("far"), hit("b")]
+    # The first stays, whatever its similarity: an exact word may have found it.
+    assert [h.id for h in relevant(fused, dense, 0.6)] == ["c", "a", "b"]
+    assert [h.id for h in relevant(fused, [], 0.6)] == ["c", "a", "far", "b"]
+
+
+def test_passages_are_the_near_ones_of_the_fused_ranking(retriever):
+    question = "What is reserved by the variable __slots__ ?"
+    shown = retriever.passages(question, limit=3)
+    found = retriever.retrieve(question, limit=3)
+    assert shown[0] == found[0] and len(shown) < len(found)
+    assert [h for h in found if h in shown] == shown
+    assert retriever.passages_many([question, question], limit=3) == [shown, shown]
 
 
 def test_a_question_without_words_still_has_dense_hits(retriever):

@@ -66,7 +66,9 @@ def test_a_change_costs_what_changed(installation):
     for _ in range(2):
         blocked = installation.run("build", code=3)
         assert "recall_at_5" in blocked["blocked"] and not blocked["deployed"]
-        assert blocked["release"] == broken["release"] == installation.run("status")["release"]["id"]
+        assert (
+            blocked["release"] == broken["release"] == installation.run("status")["release"]["id"]
+        )
 
 
 @pytest.mark.timeout(900)
@@ -76,7 +78,12 @@ def test_kills_anywhere_end_where_an_undisturbed_build_does(installation, tmp_pa
 
     installation.write_guides("Tea", "Coffee", "Cocoa")
     installation.run("sources", "add", str(installation.documents), "--name", "drinks")
-    for stages in (["chunk_embeddings"], ["vector_index"], ["training: step 2 is saved"], ["release"]):
+    for stages in (
+        ["chunk_embeddings"],
+        ["vector_index"],
+        ["training: step 2 is saved"],
+        ["release"],
+    ):
         installation.build_killed_at(stages)
     disturbed = installation.run("build")
 

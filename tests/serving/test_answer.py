@@ -65,7 +65,7 @@ class FakeRetriever:
         self._hits = hits
         self.asked: list[str] = []
 
-    def retrieve(self, question: str, *, limit: int) -> list[Hit]:
+    def passages(self, question: str, *, limit: int) -> list[Hit]:
         self.asked.append(question)
         return list(self._hits[:limit])
 
