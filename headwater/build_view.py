@@ -111,6 +111,52 @@ def show_status(console: Console, found: dict[str, Any]) -> None:
     console.print(f"endpoint {endpoint['url'] or '-'}  {state}")
 
 
+def show_releases(console: Console, rows: list[dict[str, Any]]) -> None:
+    """The table of `headwater releases list`."""
+    if not rows:
+        console.print("No release yet. Run `headwater build`.")
+        return
+    table = Table()
+    for column in ("release", "status", "created", "adapter", "prompt", "index"):
+        table.add_column(column)
+    for row in rows:
+        status = row["status"] if row["runnable"] else f"{row['status']}, not runnable"
+        mark = "[bold green]" if row["status"] == "current" else ""
+        parts = [str(row[part] or "-")[:8] for part in ("adapter", "prompt", "index")]
+        table.add_row(f"{mark}{row['id'][:12]}", status, row["created"], *parts)
+    console.print(table)
+
+
+def show_release(console: Console, found: dict[str, Any]) -> None:
+    """The lines of `headwater releases show`."""
+    console.print(f"release [bold]{found['id']}[/bold]  {found['status']}")
+    if found["missing"]:
+        console.print(f"[yellow]not runnable[/yellow]: {escape(', '.join(found['missing']))}")
+    adapter = found["adapter"]
+    parts = {
+        "base model": f"{found['base_model']['name']}  {found['base_model']['digest'][:12]}",
+        "adapter": adapter["id"] if adapter else "none",
+        "index": found["index"],
+        "guardrails": found["guardrails"],
+        "retrieval": ", ".join(f"{name} {value}" for name, value in found["retrieval"].items()),
+        "system": found["prompt"]["system"],
+        "made by": f"run {found['run_id'][:8]}, commit {found['commit'][:12] or '-'}, {found['created']}",
+    }
+    for name, value in parts.items():
+        console.print(f"  {name:<11} {escape(str(value))}", soft_wrap=True)
+    table = Table(title="Gates", title_justify="left")
+    for column in ("gate", "passed", "threshold", "found"):
+        table.add_column(column)
+    for gate in found["gates"]:
+        passed = "[green]yes[/green]" if gate["passed"] else "[red]no[/red]"
+        table.add_row(gate["name"], passed, escape(gate["threshold"]), escape(gate["detail"]))
+    console.print(table)
+    for move in found["moves"]:
+        what = "went live" if move["release"] == found["id"] else "was replaced"
+        why = f": {move['reason']}" if move.get("reason") else ""
+        console.print(f"  {move['time']}  {what}, by {escape(move['actor'] + why)}")
+
+
 #: Measures of the generation report: key, words.
 _MEASURES = (
     ("nll", "NLL of references, nats/token"),

@@ -12,6 +12,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from dataclasses import asdict
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
@@ -32,9 +33,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 sources_app = typer.Typer(help="Where documents come from.", no_args_is_help=True)
+releases_app = typer.Typer(help="What has served, serves and could serve.", no_args_is_help=True)
 golden_app = typer.Typer(help="The questions that judge a release.", no_args_is_help=True)
 app.add_typer(sources_app, name="sources")
 app.add_typer(golden_app, name="golden")
+app.add_typer(releases_app, name="releases")
 
 #: For people; standard output is kept for what a script reads.
 console = Console(stderr=True, highlight=False)
@@ -261,6 +264,108 @@ def sources_remove(name: str, *, as_json: Json = False) -> None:
     console.print(f"Removed {name}. Now `headwater build`.")
     if as_json:
         _print_json({"removed": name})
+
+
+@releases_app.command("list")
+@_reports_errors
+def releases_list(*, as_json: Json = False) -> None:
+    """Every release with its parts; the current one is marked."""
+    from headwater.build_view import show_releases
+    from headwater.release.catalog import list_releases
+
+    rows = list_releases(Settings())
+    show_releases(console, rows)
+    if as_json:
+        _print_json({"releases": rows})
+
+
+@releases_app.command("show")
+@_reports_errors
+def releases_show(
+    release: Annotated[str, typer.Argument(help="An id, or its beginning.")],
+    *,
+    as_json: Json = False,
+) -> None:
+    """One release: its parts, gates and moves."""
+    from headwater.build_view import show_release
+    from headwater.release.catalog import show
+
+    found = show(Settings(), release)
+    show_release(console, found)
+    if as_json:
+        _print_json(found)
+
+
+@releases_app.command("diff")
+@_reports_errors
+def releases_diff(
+    before: Annotated[str, typer.Argument(help="An id, or its beginning.")],
+    after: Annotated[str, typer.Argument(help="Another one.")],
+    *,
+    as_json: Json = False,
+) -> None:
+    """The parts in which two releases differ."""
+    from headwater.release.catalog import diff
+
+    found = diff(Settings(), before, after)
+    for each in found:
+        console.print(f"{each.part}\n  [red]- {_plain(str(each.before))}[/red]")
+        console.print(f"  [green]+ {_plain(str(each.after))}[/green]")
+    if not found:
+        console.print("They are the same release.")
+    if as_json:
+        _print_json({"differences": [asdict(each) for each in found]})
+
+
+@releases_app.command("promote")
+@_reports_errors
+def releases_promote(
+    release: Annotated[str, typer.Argument(help="An id, or its beginning.")],
+    *,
+    expected: Annotated[
+        str | None, typer.Option(help="Move only if this release is current.")
+    ] = None,
+    reason: Annotated[str, typer.Option(help="Why, for the history.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Put a release into production; a running endpoint follows within a second."""
+    from headwater.release.catalog import promote
+
+    settings = Settings()
+    promoted, moved = promote(settings, release, expected=expected, reason=reason)
+    _follow(settings, promoted)
+    console.print(f"release [bold]{promoted[:12]}[/bold] {'serves' if moved else 'served already'}")
+    if as_json:
+        _print_json({"release": promoted, "moved": moved})
+
+
+@releases_app.command("rollback")
+@_reports_errors
+def releases_rollback(
+    *,
+    reason: Annotated[str, typer.Option(help="Why, for the history.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Go back to the release that served before the current one."""
+    from headwater.release.catalog import rollback
+
+    settings = Settings()
+    serves, taken_back = rollback(settings, reason=reason)
+    _follow(settings, serves)
+    console.print(
+        f"release [bold]{serves[:12]}[/bold] serves again; {taken_back[:12]} is taken back"
+    )
+    if as_json:
+        _print_json({"release": serves, "taken_back": taken_back})
+
+
+def _follow(settings: Settings, release: str) -> None:
+    """Wait until a running endpoint serves the release."""
+    from headwater.serving.client import find_endpoint, wait_for_release
+
+    running = find_endpoint(settings)
+    if running is not None:
+        wait_for_release(running.url, release)
 
 
 @golden_app.command("add")

@@ -28,13 +28,18 @@ def current(settings: Settings) -> str | None:
 
 
 def promote(
-    settings: Settings, release_id: str, expected: str | None, *, actor: str = "build"
+    settings: Settings,
+    release_id: str,
+    expected: str | None,
+    *,
+    actor: str = "build",
+    reason: str = "",
 ) -> bool:
     """Make a release current if `expected` still is; a rollback is a promotion of an earlier one.
 
     Args:
         expected: the release the caller believes to be current; None for "none yet".
-        actor: who asks, for the history.
+        actor, reason: who asks and why, for the history.
 
     Returns:
         Whether the pointer moved; it does not where the release is current already.
@@ -64,6 +69,7 @@ def promote(
             "previous": expected,
             "time": manifest.now(),
             "actor": actor,
+            "reason": reason,
         }
         _append(settings, move)
         write_json(settings.releases / "current.json", move)
@@ -73,7 +79,7 @@ def promote(
 def history(settings: Settings) -> list[dict[str, Any]]:
     """Every promotion that took effect, oldest first.
 
-    Keys: sequence, release, previous, time, actor.
+    Keys: sequence, release, previous, time, actor, reason.
     """
     pointer = read_json(settings.releases / "current.json")
     path = settings.releases / "history.jsonl"
