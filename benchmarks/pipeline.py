@@ -10,9 +10,12 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+import psutil
 
 from headwater.settings import quiet_libraries
 
@@ -61,31 +64,45 @@ def _run(environment: dict[str, str], *arguments: str) -> dict[str, Any]:
 
 
 def _build(environment: dict[str, str]) -> dict[str, Any]:
-    """One build in a process of its own; its peak memory is read as it goes."""
-    import psutil
-
+    """One build in a process of its own; its memory is read as it goes, stage by stage."""
     command = [sys.executable, "-m", "headwater.cli", "build", "--json"]
     started = time.monotonic()
-    peak = 0
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+    peaks: dict[str, int] = {}
+    stage = ["start"]
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None  # they are pipes
+        reader = threading.Thread(target=_follow, args=(process.stderr, stage))
+        reader.start()
         watched = psutil.Process(process.pid)
         while process.poll() is None:
             try:
-                peak = max(peak, watched.memory_info().rss)
+                memory = watched.memory_info().rss
             except psutil.NoSuchProcess:
                 break
-            time.sleep(0.1)
-        assert process.stdout is not None  # it is a pipe
+            peaks[stage[0]] = max(peaks.get(stage[0], 0), memory)
+            time.sleep(0.05)
+        reader.join()
         result = json.loads(process.stdout.read().splitlines()[-1])
     return {
         "seconds": round(time.monotonic() - started, 2),
-        "peak_mb": round(peak / 2**20),
+        "peak_mb": round(max(peaks.values()) / 2**20),
         "stages": result["stages"],
+        "stages_peak_mb": {name: round(peak / 2**20) for name, peak in peaks.items()},
         "documents": result["documents"],
         "chunks": result["chunks"],
         "training": result["training"],
         "success": result["success"],
     }
+
+
+def _follow(lines: IO[str], stage: list[str]) -> None:
+    """Note the stage that a build says it has started, and pass its lines on."""
+    for line in lines:
+        sys.stderr.write(line)
+        if "… " in line:
+            stage[0] = line.split("… ")[-1].strip()
 
 
 def _load_seconds(environment: dict[str, str]) -> float:
@@ -107,17 +124,25 @@ def _load_seconds(environment: dict[str, str]) -> float:
 
 
 def show(found: dict[str, Any]) -> str:
-    """The result as a text table."""
+    """The result as a text table: seconds and peak memory in MB of each stage and build."""
     builds = ("full", "no_change", "one_document")
-    stages = list(found["full"]["stages"])
-    lines = [f"{'stage':<44}" + "".join(f"{name:>14}" for name in builds)]
-    for stage in stages:
-        times = (found[name]["stages"].get(stage) for name in builds)
-        lines.append(f"{stage:<44}" + "".join(f"{'-' if t is None else t:>14}" for t in times))
-    for row in ("seconds", "peak_mb"):
-        lines.append(f"{row:<44}" + "".join(f"{found[name][row]:>14}" for name in builds))
+    lines = [f"{'seconds, peak MB':<44}" + "".join(f"{name:>18}" for name in builds)]
+    for stage in found["full"]["stages"]:
+        cells = (
+            (found[name]["stages"].get(stage), found[name]["stages_peak_mb"].get(stage))
+            for name in builds
+        )
+        lines.append(f"{stage:<44}" + "".join(_cell(*cell) for cell in cells))
+    totals = (_cell(found[name]["seconds"], found[name]["peak_mb"]) for name in builds)
+    lines.append(f"{'all':<44}" + "".join(totals))
     lines.append(f"code location loads in {found['load_seconds']} s")
     return "\n".join(lines)
+
+
+def _cell(seconds: float | None, megabytes: int | None) -> str:
+    if seconds is None:
+        return f"{'-':>18}"
+    return f"{seconds:>10.1f}" + (f"{megabytes:>8}" if megabytes else f"{'':>8}")
 
 
 def main() -> None:
