@@ -117,29 +117,34 @@ def endpoint(settings: SettingsResource, server: EndpointResource) -> Any:
     """The release that answers users, proven by real requests.
 
     Moves the pointer that the endpoint follows, waits until it says so, and asks it a question.
+    Where there is traffic to judge it by, a release with a new adapter or prompt starts as a
+    canary instead; the endpoint promotes it or takes it back.
     """
     import time
 
-    from headwater.release import pointer
     from headwater.release.assemble import load_candidate
+    from headwater.release.deploy import deploy
+    from headwater.serving.client import find_endpoint, wait_for_release
     from headwater.serving.connect import verify
 
     choices = settings.get()
     wanted = load_candidate(choices)
-    before = pointer.current(choices)
-    pointer.promote(choices, wanted.id, expected=before)
+    running = find_endpoint(choices)
+    deployed = deploy(choices, wanted.id, recent_answers=running.recent_answers if running else 0)
     started = time.monotonic()
-    with server.connect(choices) as (url, running):
-        proof = verify(url, wanted.id)
-    return dg.MaterializeResult(
-        data_version=dg.DataVersion(wanted.id),
-        metadata={
-            "release": wanted.id,
-            "before": before or "none",
-            "url": url if running else "none running; verified in this process",
-            "question": proof["question"],
-            "answer": proof["answer"],
-            "trace": proof["trace"],
-            "seconds": round(time.monotonic() - started, 2),
-        },
-    )
+    metadata: dict[str, Any] = {
+        "release": wanted.id,
+        "before": deployed.before or "none",
+        "canary": deployed.canary,
+        "why": deployed.why,
+    }
+    if deployed.canary and running is not None and deployed.before is not None:
+        wait_for_release(running.url, deployed.before, canary=wanted.id)
+        metadata["url"] = running.url
+    else:
+        with server.connect(choices) as (url, is_running):
+            proof = verify(url, wanted.id)
+        metadata |= {name: proof[name] for name in ("question", "answer", "trace")}
+        metadata["url"] = url if is_running else "none running; verified in this process"
+    metadata["seconds"] = round(time.monotonic() - started, 2)
+    return dg.MaterializeResult(data_version=dg.DataVersion(wanted.id), metadata=metadata)

@@ -109,6 +109,8 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("trace", _text),
             ("time", pa.timestamp("us", tz="UTC")),
             ("release", _text),
+            ("arm", _text),
+            ("session", _text),
             ("question", _text),
             ("answer", _text),
             ("status", _text),
@@ -208,6 +210,7 @@ class Lake:
             rows.cast(SCHEMAS[name]),
             partition_by=[partition] if partition else None,
             name=name,
+            schema_mode="merge",  # a table of an older version gets the new columns, empty
             **options,
         )
         return deltalake.DeltaTable(str(path)).version()

@@ -21,7 +21,18 @@ from headwater.records import digest_of, short
 from headwater.release.manifest import load, manifest_path
 from headwater.settings import Settings
 
-_COLUMNS = ["trace", "time", "release", "status", "question", "answer", "refused", "uris", "scores"]
+_COLUMNS = [
+    "trace",
+    "time",
+    "release",
+    "arm",
+    "status",
+    "question",
+    "answer",
+    "refused",
+    "uris",
+    "scores",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +103,7 @@ def _requests(
         rows.sort(key=lambda row: (row["time"], row["trace"]), reverse=newest_first)
         for row in rows:
             adapter = adapter_of(row["release"])
-            if row["status"] == "ok" and adapter is not None:
+            if row["status"] == "ok" and row["arm"] != "shadow" and adapter is not None:
                 yield {**row, "adapter": adapter}
 
 

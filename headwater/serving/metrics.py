@@ -16,6 +16,12 @@ class Metrics:
             ["route", "outcome"],
             registry=self.registry,
         )
+        self.arms = Counter(
+            "headwater_arm_requests",
+            "Chat requests by arm (champion, canary, shadow) and outcome (ok, error).",
+            ["arm", "outcome"],
+            registry=self.registry,
+        )
         self.seconds = self._histogram("request_seconds", "Arrival to the end of the answer.")
         self.first_token = self._histogram("first_token_seconds", "Arrival to the first token.")
         self.waited = self._histogram("queue_seconds", "Arrival to the start of the work.")

@@ -123,6 +123,7 @@ class ChatRequest(BaseModel):
     temperature: float | None = Field(None, ge=0, le=2)
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
     stop: Text | list[Text] | None = None
+    user: Text | None = Field(None, max_length=512)
 
     @model_validator(mode="after")
     def _supported(self) -> "ChatRequest":

@@ -26,6 +26,8 @@ Status = Literal["ok", "aborted", "error"]
 #: Days whose files a process keeps open: today's, and yesterday's for requests across midnight.
 _OPEN_DAYS = 2
 _FIELDS = tuple(SCHEMAS["requests"].names)
+#: What a line lacks that was written before there were these fields.
+_LATER = {"arm": "champion", "session": ""}
 
 
 class RequestLogError(HeadwaterError):
@@ -36,13 +38,16 @@ class RequestLogError(HeadwaterError):
 class RequestEntry:
     """One request and what answered it; the fields of the lake's `requests` table.
 
-    `time` (UTC) is the request's arrival, and `day` its date. `status` is "ok", "aborted" (the
+    `time` (UTC) is the request's arrival, and `day` its date. `arm` is "champion", "canary" or
+    "shadow" (nobody saw the answer); `session` a digest of who asked. `status` is "ok", "aborted" (the
     client went away; `answer` holds what had been generated) or "error".
     """
 
     trace: str
     time: datetime
     release: str
+    arm: str
+    session: str
     question: str
     answer: str
     status: Status
@@ -209,7 +214,7 @@ def _line(entry: RequestEntry) -> bytes:
 def _row(line: bytes) -> dict[str, Any] | None:
     """One line as a row, or None where it is not whole."""
     try:
-        fields = json.loads(line)
+        fields = _LATER | json.loads(line)
         row = {name: fields[name] for name in _FIELDS}
         return row | {"time": datetime.fromisoformat(row["time"])}
     except (ValueError, KeyError, TypeError):

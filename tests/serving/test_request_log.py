@@ -34,6 +34,8 @@ def entry(trace: str = "t", **changes: Any) -> RequestEntry:
         "trace": trace,
         "time": datetime(2026, 3, 1, 12, 0, 0, 250000, tzinfo=UTC),
         "release": "r" * 64,
+        "arm": "champion",
+        "session": "s",
         "question": "What is a \N{SNOWMAN}?\nSecond line",
         "answer": "Snow.",
         "status": "ok",
