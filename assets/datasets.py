@@ -9,6 +9,7 @@ from assets.documents import clean_documents, document_shards
 from assets.embeddings import vector_index
 from assets.partitions import settings
 from assets.policies import DATA, ML, TRAINING_POOL, on_change, table, version
+from assets.sources import golden_questions
 from headwater.datasets import golden, prompt, sft
 from resources.environment import SettingsResource
 from resources.lake import LakeResource
@@ -20,7 +21,7 @@ _recipe = load_recipe(settings.recipe)
 
 
 @dg.asset(
-    deps=[clean_documents],
+    deps=[clean_documents, golden_questions],
     group_name="datasets",
     automation_condition=on_change,
     kinds={"deltalake"},
