@@ -171,6 +171,18 @@ def taken_back(settings: Settings) -> dict[str, str]:
     }
 
 
+def rejected_adapters(settings: Settings) -> dict[str, str]:
+    """Adapters that came with a release taken back and not with the champion, and that release."""
+    champion = pointer.current(settings)
+    kept = manifest.load(settings, champion).adapter if champion else None
+    rejected = {}
+    for release in taken_back(settings):
+        adapter = manifest.load(settings, release).adapter
+        if adapter is not None and adapter != kept:
+            rejected[adapter.id] = release
+    return rejected
+
+
 def indexes_in_use(settings: Settings) -> set[str]:
     """Index versions of the canary, the shadow, and the releases one may still roll back to."""
     now = read(settings)
