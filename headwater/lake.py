@@ -116,6 +116,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("status", _text),
             ("streamed", pa.bool_()),
             ("refused", pa.bool_()),
+            ("ungrounded", pa.float64()),
             ("uris", pa.list_(_text)),
             ("scores", pa.list_(pa.float64())),
             ("chunk_ids", pa.list_(_text)),

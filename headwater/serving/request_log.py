@@ -27,7 +27,7 @@ Status = Literal["ok", "aborted", "error"]
 _OPEN_DAYS = 2
 _FIELDS = tuple(SCHEMAS["requests"].names)
 #: What a line lacks that was written before there were these fields.
-_LATER = {"arm": "champion", "session": ""}
+_LATER = {"arm": "champion", "session": "", "ungrounded": None}
 
 
 class RequestLogError(HeadwaterError):
@@ -39,7 +39,8 @@ class RequestEntry:
     """One request and what answered it; the fields of the lake's `requests` table.
 
     `time` (UTC) is the request's arrival, and `day` its date. `arm` is "champion", "canary" or
-    "shadow" (nobody saw the answer); `session` a digest of who asked. `status` is "ok", "aborted" (the
+    "shadow" (nobody saw the answer); `session` a digest of who asked; `ungrounded` the part of the
+    answer's words that stand in none of its passages, None without an answer. `status` is "ok", "aborted" (the
     client went away; `answer` holds what had been generated) or "error".
     """
 
@@ -53,6 +54,7 @@ class RequestEntry:
     status: Status
     streamed: bool
     refused: bool
+    ungrounded: float | None
     uris: tuple[str, ...]
     scores: tuple[float, ...]
     chunk_ids: tuple[str, ...]

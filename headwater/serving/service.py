@@ -411,17 +411,19 @@ class _Shadowed:
 
 def _outcome(response: Response | None, failure: Exception | None, seconds: float) -> Outcome:
     """What a request says of the release that answered it."""
-    answered = response is not None and failure is None and not response.refused
     return Outcome(
         error=failure is not None,
         refused=bool(response and response.refused),
         seconds=seconds,
-        ungrounded=(
-            ungrounded(response.text, [f"{hit.heading} {hit.text}" for hit in response.hits])
-            if response is not None and answered
-            else None
-        ),
+        ungrounded=None if response is None or failure else _ungrounded(response),
     )
+
+
+def _ungrounded(response: Response) -> float | None:
+    """Part of the answer's words that stand in none of its passages; None for a refusal."""
+    if response.refused:
+        return None
+    return ungrounded(response.text, [f"{hit.heading} {hit.text}" for hit in response.hits])
 
 
 def _entry(job: Job | _Shadowed, response: Response | None, status: Status) -> RequestEntry:
@@ -437,6 +439,7 @@ def _entry(job: Job | _Shadowed, response: Response | None, status: Status) -> R
         status=status,
         streamed=job.streamed,
         refused=bool(response and response.refused),
+        ungrounded=_ungrounded(response) if response and status == "ok" else None,
         uris=tuple(hit.uri for hit in hits),
         scores=tuple(hit.score for hit in hits),
         chunk_ids=tuple(hit.id for hit in hits),

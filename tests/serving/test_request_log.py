@@ -36,6 +36,7 @@ def entry(trace: str = "t", **changes: Any) -> RequestEntry:
         "release": "r" * 64,
         "arm": "champion",
         "session": "s",
+        "ungrounded": 0.5,
         "question": "What is a \N{SNOWMAN}?\nSecond line",
         "answer": "Snow.",
         "status": "ok",
