@@ -10,7 +10,7 @@ import os
 import queue
 import threading
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,14 @@ _OPEN_DAYS = 2
 
 class DurableLogError(HeadwaterError):
     """An entry could not be made durable, so whoever waits for it must be told so."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggedDay:
+    """A day's rows, ordered by time and trace, and how many lines were torn by a kill."""
+
+    rows: tuple[dict[str, Any], ...]
+    torn: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,10 +170,23 @@ class LogTail:
                         self._read[path] = start
 
 
-def read_lines(folder: Path, day: str) -> Iterator[bytes]:
-    """The day's lines of all processes, torn ones among them, without empty ones."""
-    for path in sorted((folder / day).glob("*.jsonl")):
-        yield from (line for line in path.read_bytes().split(b"\n") if line)
+def read_day(folder: Path, day: str, parse: Callable[[bytes], dict[str, Any] | None]) -> LoggedDay:
+    """The day's entries of all processes.
+
+    A line that a kill has torn is counted and left out: nobody was told that it is durable.
+
+    Args:
+        parse: a line as a row with a `time` and a `trace`, or None where it is not whole.
+    """
+    lines = [
+        line
+        for path in sorted((folder / day).glob("*.jsonl"))
+        for line in path.read_bytes().split(b"\n")
+        if line
+    ]
+    rows = [row for line in lines if (row := parse(line)) is not None]
+    rows.sort(key=lambda row: (row["time"], row["trace"]))
+    return LoggedDay(rows=tuple(rows), torn=len(lines) - len(rows))
 
 
 def logged_days(folder: Path) -> list[str]:

@@ -1,6 +1,7 @@
 """The durable log of requests: JSON lines, one file per day and process, synced before an answer.
 
-Knows what an entry holds, not HTTP or models, nor how a log is kept. What it returns are rows of the lake's `requests` table.
+Knows what an entry holds, not HTTP or models, nor how a log is kept. What it returns are rows of
+the lake's `requests` table.
 """
 
 import json
@@ -11,7 +12,7 @@ from typing import Any, Literal
 
 from headwater.lake import SCHEMAS
 from headwater.serving import durable_log
-from headwater.serving.durable_log import DurableLog
+from headwater.serving.durable_log import DurableLog, LoggedDay
 from headwater.settings import Settings
 
 Status = Literal["ok", "aborted", "error"]
@@ -49,14 +50,6 @@ class RequestEntry:
         return self.time.astimezone(UTC).date().isoformat()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestDay:
-    """A day's rows, ordered by time and trace, and how many lines were torn by a kill."""
-
-    rows: tuple[dict[str, Any], ...]
-    torn: int
-
-
 def log_folder(settings: Settings) -> Path:
     """Where the request log lies: one folder a day."""
     return settings.serving / "requests"
@@ -83,21 +76,9 @@ class RequestLog(DurableLog):
         self.append_line(entry.day, fields)
 
 
-def read_requests(settings: Settings, day: str) -> RequestDay:
-    """The day's entries of all processes, as rows of the lake's `requests` table.
-
-    A line that a kill has torn is counted and left out: its answer was never final.
-    """
-    rows: list[dict[str, Any]] = []
-    torn = 0
-    for line in durable_log.read_lines(log_folder(settings), day):
-        row = request_row(line)
-        if row is None:
-            torn += 1
-        else:
-            rows.append(row)
-    rows.sort(key=lambda row: (row["time"], row["trace"]))
-    return RequestDay(rows=tuple(rows), torn=torn)
+def read_requests(settings: Settings, day: str) -> LoggedDay:
+    """The day's entries of all processes, as rows of the lake's `requests` table."""
+    return durable_log.read_day(log_folder(settings), day, request_row)
 
 
 def logged_days(settings: Settings) -> list[str]:
