@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,72 +12,21 @@ import httpx
 import pytest
 
 from headwater.lake import Lake, rows_to_table
-from headwater.records import GoldenItem, shard_of
+from headwater.records import GoldenItem
 from headwater.release.manifest import Release
-from headwater.serving.feedback_log import log_folder, read_feedback
-from headwater.serving.request_log import RequestEntry, RequestLog
-from headwater.serving.request_log import log_folder as request_folder
+from headwater.serving.feedback_log import log_folder
 from headwater.serving.server import serve_in_thread
 from headwater.settings import Settings
-from tests.serving.conftest import copy_home, passages, promote
+from tests.serving.conftest import (
+    Endpoint,
+    copy_home,
+    fill_lake,
+    log_answer,
+    passages,
+    promote,
+)
 
 SURROUNDED = "Before \N{SNOWMAN} it.\n\n"
-
-
-def fill_lake(settings: Settings, rows: list[dict[str, Any]], around: str = "") -> None:
-    """Documents and chunks of the lake for an index's payloads; each text stands after `around`."""
-    lake = Lake(settings.lake)
-    lake.ensure(["clean_documents", "document_shards", "golden_set"])
-    documents, chunks = [], []
-    for row in rows:
-        common = {"uri": row["uri"], "source": "s", "shard": shard_of(row["uri"], settings.shards)}
-        documents.append(
-            {**common, "title": row["title"], "language": "en", "headings": [], "licence": "",
-             "text": f"{around}{row['text']}{around}", "input_digest": "", "digest": ""}
-        )  # fmt: skip
-        chunks.append({**common, **row, "ordinal": 0, "tokens": 9, "embed_digest": row["id"],
-                       "digest": "", "input_digest": ""})  # fmt: skip
-    keys = sorted({row["shard"] for row in chunks})
-    lake.replace("clean_documents", rows_to_table("clean_documents", documents), keys=keys)
-    lake.replace("document_shards", rows_to_table("document_shards", chunks), keys=keys)
-
-
-def log_answer(settings: Settings, *entries: dict[str, Any]) -> None:
-    """Write requests into the endpoint's log as if they had been answered just now."""
-    log = RequestLog(request_folder(settings))
-    for number, entry in enumerate(entries):
-        fields: dict[str, Any] = {
-            "trace": f"{number:032x}", "time": datetime.now(UTC), "release": "r",
-            "question": "What is a headwater?", "answer": "A river's beginning.", "status": "ok",
-            "streamed": False, "refused": False, "uris": ("old:///rivers.md",), "scores": (0.9,),
-            "chunk_ids": ("old-rivers",), "prompt_tokens": 1, "completion_tokens": 1,
-            "retrieve_ms": 1.0, "generate_ms": 1.0, "total_ms": 2.0,
-        }  # fmt: skip
-        log.append(RequestEntry(**{**fields, **entry}))
-    log.close()
-
-
-@dataclass
-class Endpoint:
-    """A served home of a test's own."""
-
-    url: str
-    settings: Settings
-    release: Release
-
-    def ask(self, question: str = "What is a headwater?") -> httpx.Response:
-        message = {"role": "user", "content": question}
-        body = {"messages": [message], "max_tokens": 8}
-        return httpx.post(f"{self.url}/v1/chat/completions", json=body, timeout=60)
-
-    def post(self, path: str, **body: Any) -> httpx.Response:
-        return httpx.post(f"{self.url}{path}", json=body, timeout=60)
-
-    def get(self, path: str, **params: Any) -> httpx.Response:
-        return httpx.get(f"{self.url}{path}", params=params, timeout=60)
-
-    def said(self) -> list[dict[str, Any]]:
-        return list(read_feedback(self.settings, datetime.now(UTC).date().isoformat()).rows)
 
 
 @pytest.fixture
@@ -85,7 +34,7 @@ def endpoint(
     origin: Settings, make_release: Callable[..., Release], tmp_path: Path
 ) -> Iterator[Endpoint]:
     home = copy_home(origin, tmp_path)
-    fill_lake(home, passages("old"), SURROUNDED)
+    fill_lake(home, passages("old"), before=SURROUNDED, after=SURROUNDED)
     release = make_release(home)
     promote(home, release)
     with serve_in_thread(home) as url:
@@ -225,7 +174,7 @@ def test_a_choice_is_logged_for_the_answer_it_was_about(endpoint: Endpoint, choi
 
 
 def test_sides_are_shuffled(endpoint: Endpoint) -> None:
-    topics = "bees bread snow clocks rivers glass music trains paper salt moss kites".split()
+    topics = ("bees", "bread", "snow", "clocks", "rivers", "glass", "music", "trains", "paper")
     sides = set()
     for topic in topics:
         log_answer(
