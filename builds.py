@@ -36,7 +36,7 @@ from sensors.arrivals import look
 #: Rebuilt by a decision to retrain, not because a document changed.
 TRAINING = ("sft_dataset", "lora_adapter")
 #: Looked at by the monitoring job, not by a build.
-MONITORING = ("requests", "drift_report")
+MONITORING = ("requests", "feedback", "drift_report")
 #: The "partition" of an asset that has none.
 _WHOLE: tuple[None] = (None,)
 PID_TAG = "headwater/pid"

@@ -8,6 +8,7 @@ import dagster as dg
 from assets.partitions import days
 from assets.policies import DATA, ONCALL, one_run, table, watches_production
 from headwater.monitoring import drift
+from headwater.monitoring import feedback as feedback_days
 from headwater.monitoring import requests as request_days
 from headwater.records import digest_of
 from resources.environment import SettingsResource
@@ -33,6 +34,34 @@ def requests(
     """
     stats = [
         request_days.ingest_day(lake.get(), settings.get(), day) for day in context.partition_keys
+    ]
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(digest_of([day.digest for day in stats])),
+        metadata={
+            "dagster/row_count": sum(day.rows for day in stats),
+            "torn_lines": sum(day.torn for day in stats),
+        },
+    )
+
+
+@dg.asset(
+    group_name="monitoring",
+    partitions_def=days,
+    backfill_policy=one_run,
+    freshness_policy=watches_production,
+    kinds={"deltalake"},
+    owners=[DATA, ONCALL],
+    code_version=feedback_days.STAGE_VERSION,
+)
+def feedback(
+    context: dg.AssetExecutionContext, settings: SettingsResource, lake: LakeResource
+) -> Any:
+    """What people said of answers on a day: thumbs, corrections, tags, and choices between two.
+
+    Read from the endpoint's durable log; reading a day again replaces it.
+    """
+    stats = [
+        feedback_days.ingest_day(lake.get(), settings.get(), day) for day in context.partition_keys
     ]
     return dg.MaterializeResult(
         data_version=dg.DataVersion(digest_of([day.digest for day in stats])),

@@ -23,6 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from headwater.errors import HeadwaterError
 from headwater.release.canary import as_mapping
 from headwater.serving.answer import Decoding, Turn
+from headwater.serving.feedback_routes import feedback_router
 from headwater.serving.openai_types import (
     MODEL,
     ApiError,
@@ -32,6 +33,7 @@ from headwater.serving.openai_types import (
     event,
     usage,
 )
+from headwater.serving.pages_routes import pages_router
 from headwater.serving.service import Finished, Job, Limits, Service, as_api_error
 
 T = TypeVar("T")
@@ -63,6 +65,8 @@ def create_app(service: Service) -> FastAPI:
     _add_error_handlers(app, service)
     _add_api(app, service)
     _add_operations(app, service)
+    app.include_router(feedback_router(service))
+    app.include_router(pages_router(service))
     return app
 
 

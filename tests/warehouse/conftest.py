@@ -51,6 +51,14 @@ def request(
     }  # fmt: skip
 
 
+def feedback(id: str, trace: str, *, day: str = "2026-01-02", **said: Any) -> dict[str, Any]:
+    nothing = dict.fromkeys(("thumb", "correction", "rival", "rival_release", "preferred"))
+    return {
+        "day": day, "id": id, "time": datetime.fromisoformat(f"{day}T04:00:00+00:00"),
+        "trace": trace, "release": "r1", "user": "", "tags": [], **nothing, **said,
+    }  # fmt: skip
+
+
 @dataclass
 class Warehouse:
     """One HEADWATER_HOME with a lake, and the marts that dbt makes of it."""
