@@ -6,6 +6,7 @@ import pytest
 from assets.checks.datasets import (
     enough_rows_to_train,
     golden_set_is_curated,
+    no_golden_item_in_preferences,
     no_golden_item_in_training,
 )
 from assets.checks.documents import chunks_meet_expectations, documents_meet_expectations
