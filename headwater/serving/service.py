@@ -251,6 +251,9 @@ class Service:
             metrics.tokens.labels("completion").inc(response.completion_tokens)
             if response.refused:
                 metrics.refused.inc()
+            metrics.guard_seconds.observe(sum(response.guard_ms.values()) / 1000)
+            for decision in response.decisions:
+                metrics.guard.labels(decision.rule, decision.action).inc()
 
     def _swapped(self, release: str) -> None:
         self.metrics.swaps.labels("ok").inc()
@@ -305,7 +308,7 @@ def _entry(job: Job, response: Response | None, status: Status) -> RequestEntry:
         trace=job.trace,
         time=job.time,
         release=job.release,
-        question=job.turns[-1].content,
+        question=response.question if response else "",
         answer=response.text if response else "",
         status=status,
         streamed=job.streamed,

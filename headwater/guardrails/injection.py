@@ -1,0 +1,128 @@
+"""Tells text that gives orders to the model from text that asks or explains.
+
+Families of patterns over the readings of `plain`; each family that is found adds to one score.
+Knows patterns only: no model, no network. A determined writer gets past patterns; what an obeying
+model could do with it is bounded by the egress filter (`links`), not by these rules.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from headwater.guardrails.plain import views
+
+_VERB = r"(?:ignor(?:e|ing)|disregard(?:ing)?|forget(?:ting)?|overrid(?:e|ing)|bypass(?:ing)?|neglect|discard|drop|set aside|throw (?:away|out)|stop (?:following|obeying)|(?:do not|don't|never|no longer|need not|needn't) (?:follow|obey|heed|listen to|adhere to|apply)|(?:pay|give) no (?:attention|heed) to|abandon|erase|wipe|void)"
+_ORDERS = r"(?:instructions?|prompts?|rules?|directions?|directives?|guidelines?|orders?|polic(?:y|ies)|training|programming|constraints?|restrictions?|safeguards?|guardrails?|commands?|filters?|limitations?|briefing|brief)"
+_EARLIER = r"(?:previous|prior|above|earlier|preceding|foregoing|initial|original|former|existing|your|system(?:'s)?|developer(?:'s)?|whatever|everything|you were|you have|you've|given to you|told)"
+_ASSISTANT = (
+    r"(?:ai|a\.i\.|llm|assistants?|chatbots?|bots?|(?:large )?language models?|gpt|copilot|agents?)"
+)
+_SECRET = r"(?:conversation|chat|history|user(?:'s)?|questions?|secrets?|api keys?|passwords?|tokens?|credentials?|personal|private|confidential|context|e-?mails?|session|messages?|canary|prompt)"
+
+#: Weight of a family, and its patterns over normalised text. A family counts once; weights combine as chances do.
+_FAMILIES: Mapping[str, tuple[float, tuple[str, ...]]] = {
+    "override": (
+        0.8,
+        (
+            rf"\b{_VERB}\b[^.\n]{{0,40}}?\b{_EARLIER}\b[^.\n]{{0,40}}?\b{_ORDERS}\b",
+            rf"\b{_VERB}\b[^.\n]{{0,20}}?\b{_ORDERS}\b[^.\n]{{0,30}}?\b(?:above|before|earlier|previously|(?:you were|you have been|you've been|have been|were) (?:given|told)|so far|up to now|until now)\b",
+            rf"\b{_VERB} (?:everything|anything|all|what(?:ever)?)\b[^.\n]{{0,30}}?\b(?:above|before|earlier|previous(?:ly)?|so far|told|said|learned|were given|until now|you know)\b",
+            rf"\b(?:previous|prior|above|earlier|preceding|original|system) {_ORDERS} (?:is|are|was|were|have been|no longer)\b[^.\n]{{0,20}}(?:void|cancel|obsolete|revoked|replaced|superseded|invalid|outdated|appl(?:y|ies)|lifted|suspended|expired)",
+            r"\b(?:ignorier\w*|vergiss|missachte|ignorez|oublie[zr]?|ignora|olvida|ignorar|ignore|dimentica)\b[^.\n]{0,40}\b(?:anweisung\w*|vorgaben|regeln|instructions?|consignes|instrucciones|reglas|istruzioni|instrucoes)\b[^.\n]{0,40}\b(?:vorherig\w*|bisherig\w*|precedentes?|anteriores?|precedenti|oben)\b",
+            r"\b(?:ignorier\w*|vergiss|missachte|oublie[zr]?|olvida|dimentica)\b[^.\n]{0,40}\b(?:anweisung\w*|vorgaben|regeln|instructions?|consignes|instrucciones|reglas|istruzioni)\b",
+            r"\b(?:new|updated|real|actual|true|revised) (?:system )?(?:instructions?|directives?|orders?|prompt|task)\s*(?::|follows?\b|are as|is as)",
+            r"\byour (?:new|real|actual|true|only) (?:task|job|role|goal|objective|instructions?|purpose|mission)\b",
+        ),
+    ),
+    "persona": (
+        0.6,
+        (
+            r"\byou (?:are|'re) (?:now|no longer|henceforth)\b",
+            r"\b(?:from now on|from this point|henceforth|starting now|for the rest of (?:this|the) (?:chat|conversation|session)),? (?:you|your|answer|respond|reply|act|speak|only)\b",
+            rf"\b(?:pretend|imagine|act as if|behave as if|suppose|assume)(?: that)? you(?:'re| are| have| were)\b[^.\n]{{0,60}}\b(?:no |without |un|free|{_ASSISTANT}|jail|evil|allowed|anything|restrict|filter|limit|rules?)",
+            r"\b(?:developer|debug|god|admin(?:istrator)?|maintenance|dan|sudo|root|unrestricted|jailbreak|test) mode (?:is )?(?:on|enabled?|activated?|engaged)\b",
+            r"\b(?:enter|enable|activate|switch (?:in)?to|go into) (?:developer|debug|god|admin(?:istrator)?|maintenance|dan|sudo|unrestricted|jailbreak) mode\b",
+            r"\bdo anything now\b|\bjailbr(?:eak|oken)\b|\bunfiltered (?:ai|assistant|model|answers?|mode)\b",
+            rf"\b(?:without|no|free of|ignore) (?:any )?(?:ethical|moral|content|safety) (?:constraints?|restrictions?|guidelines?|limits?|limitations?|filters?|{_ORDERS})\b",
+            rf"\b(?:roleplay|role-play|play the (?:role|part)|act) (?:as|of) (?:an? )?(?:{_ASSISTANT}|dan\b|evil|unrestricted|uncensored|hacker|system administrator)",
+        ),
+    ),
+    "role_marker": (
+        0.7,
+        (
+            r"<\|[a-z_]+\|>|\[/?inst\]|<</?sys>>|<(?:start|end)_of_turn>",
+            r"(?:^|\n)\s*[#*=\[<(-]*\s*(?:system|developer|assistant|admin(?:istrator)?|operator|root)(?: (?:message|prompt|note|override|notice|instruction|update|command))?\s*[\]>)*=-]*\s*[:>]\s*\S",
+            r"</?(?:system|assistant|instructions?|passages?|context|prompt|admin)(?:[ _-](?:prompt|message|override|instructions?))?\s*/?>",
+            r"(?:^|\n)\W*(?:begin|start|end)(?:ning)? of (?:the )?(?:system|new|real|context|passages?|documents?|user) ?(?:prompt|instructions?|message|input|query)?\W*(?:$|\n)",
+            r"#{2,}\s*(?:system|instructions?|new instructions?|assistant|response)\b",
+            r"\bsystem (?:override|overwrite|prompt override|message to the (?:model|assistant))\b",
+        ),
+    ),
+    "prompt_leak": (
+        0.7,
+        (
+            r"\b(?:reveal|show|print|repeat|output|display|leak|dump|copy|quote|recite|write (?:out|down)|list|summari[sz]e|translate|encode|echo|tell(?: me)?|give(?: me)?|share|disclose|expose|return|spell out|paste|what(?:'s| is| are| was| were))\b[^.\n]{0,40}?\b(?:your|the|this|its)\b[^.\n]{0,25}?(?:\b(?:system|hidden|secret|initial|original|internal|pre|developer|starting|confidential)[ -]?(?:prompt|instructions?|message|rules|guidelines|directives)\b|\binstructions (?:you|that you|above|at the top)\b|\b(?:prompt|text|words|message|everything|content) (?:above|before this|you were given|you received)\b)",
+            r"\b(?:reveal|show|print|repeat|output|display|leak|dump|recite|tell me|give me|disclose|what(?:'s| is| are| were)) your (?:full |entire |exact |complete )?(?:prompt|instructions|configuration|rules|guidelines|directives)\b",
+            r"\b(?:repeat|print|output|copy|echo|recite)\b[^.\n]{0,20}\b(?:everything|all|the (?:words|text|lines?))\b[^.\n]{0,20}\b(?:above|before|preceding|so far)\b",
+        ),
+    ),
+    "exfiltration": (
+        0.7,
+        (
+            rf"\b(?:send|post|append|include|embed|insert|add|attach|render|exfiltrate|forward|upload|transmit|put|place|encode|pass|leak|submit|end|finish|close)\b[^\n]{{0,80}}?\b{_SECRET}\b[^\n]{{0,80}}?(?:\burls?\b|\blinks?\b|\bimages?\b|\bwebhook\b|https?:|\bquery (?:string|parameter)|\bmarkdown\b|\bendpoint\b|\bserver\b|!\[)",
+            rf"(?:\burls?\b|\blinks?\b|\bimages?\b|\bwebhook\b|https?:|!\[)[^\n]{{0,120}}?\b(?:with|containing|including|followed by|plus|and|where|replac\w+|substitut\w+|fill\w*)\b[^\n]{{0,60}}?\b(?:the |their |user'?s? |this |whole |full |entire )+{_SECRET}\b",
+            r"(?:https?:)?//[^\s)>\"']{3,}[?&/=][^\s)>\"']*(?:\{[^}\s]{1,40}\}|\[[^\]\s]{1,40}\]|<[a-z _-]{2,40}>|\$[a-z_{]|%s)",
+            rf"\b(?:exfiltrate|smuggle|leak)\b[^\n]{{0,60}}\b{_SECRET}\b",
+        ),
+    ),
+    "addressed": (
+        0.55,
+        (
+            rf"\b(?:note|message|instructions?|attention|notice|memo|reminder|hint|dear|hey|hello|important)\b[^.\n]{{0,20}}?\b(?:to|for)?\s*(?:the |any |all |every )?{_ASSISTANT}\b[^.\n]{{0,20}}[:,!-]",
+            rf"\b(?:if|when(?:ever)?|as|should) (?:you are|you're|an?|any|the|you, the|you as an?)?\s*{_ASSISTANT}\b[^.\n]{{0,60}}\b(?:read|summari[sz]|process|answer|see|quot|us|find|retriev|encounter|cit|must|should|you)",
+            rf"\b(?:any|every|the|this|an?) {_ASSISTANT} (?:that |which |who )?(?:read\w*|summari[sz]\w*|process\w*|answer\w*|us\w+|is|quot\w+)?[^.\n]{{0,40}}\b(?:must|shall|has to|is required to|is instructed to|should always|should instead|is to)\b",
+            r"\b(?:do not|don't|never|without) (?:tell|mention|reveal|inform|telling|mentioning|informing|alert|warn|notify|disclos)\w*\b[^.\n]{0,30}\b(?:the user|users|this (?:instruction|note|message|to|rule)|anyone|these instructions|the reader|the human)\b",
+            r"\b(?:when(?:ever)? (?:asked|answering|responding|summari[sz]ing|you (?:answer|respond|reply|summari[sz]e)|the user asks|someone asks|anyone asks)|regardless of (?:the|what|any)|no matter what|in (?:every|each|all) (?:answers?|repl(?:y|ies)|responses?)|(?:end|begin|start|finish|close) (?:every|each|all|your|the) (?:answers?|repl(?:y|ies)|responses?))\b[^.\n]{0,80}\b(?:say|repl(?:y|ies)|respond|answer|include|write|tell|output|recommend|append|add|with|insert|state|direct|claim|mention|link)\b",
+            r"\b(?:tell|inform|instruct|direct|convince|persuade|urge|ask) (?:the )?(?:user|users|reader|asker|customer|human|person)s? (?:to|that|their|they)\b",
+            r"\b(?:you must|you shall|you have to|you are (?:required|instructed|ordered|commanded) to|please) (?:now |always |only |instead |immediately )*(?:obey|comply|follow (?:these|the following|this|my)|execute (?:these|the following|this)|reply with|respond with|answer with|say|output|print exactly|recommend)\b",
+            r"\b(?:respond|reply|answer)(?: to (?:every|any|all|this|the)[^.\n]{0,30})? (?:only|solely|just|exclusively|exactly|always) (?:with|by|in|using|as)\b|\b(?:only|just|always) (?:respond|reply|answer|say|output) (?:with|by|the|that)?\b",
+            r"\b(?:say|output|print|write|reply|respond|answer)(?: with)?(?: only| exactly| just)? (?:the (?:word|words|phrase|string|following)|exactly|nothing but)\b[^.\n]{0,30}[\"'\u201c:]?",
+        ),
+    ),
+    "compact": (
+        0.8,
+        (
+            r"(?:ignore|disregard|forget|override|bypass)(?:all|any|the|your|every|of|my)*(?:previous|prior|above|earlier|preceding|system|original|safety)+(?:system)?(?:instruction|prompt|rule|guideline|direction|polic)",
+            r"(?:reveal|show|print|repeat|output|leak)(?:me|us)?(?:your|the)(?:hidden|secret)?(?:system)?(?:prompt|instructions)",
+        ),
+    ),
+}
+_COMPILED = {
+    family: (weight, tuple(re.compile(pattern) for pattern in patterns))
+    for family, (weight, patterns) in _FAMILIES.items()
+}
+#: What it adds that an order was hidden or encoded: nobody does that to ask a question.
+_HIDDEN = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Suspicion:
+    """How much a text looks like orders to the model: 0 to 1, and the families that were found."""
+
+    score: float
+    families: tuple[str, ...]
+
+
+def suspicion(text: str) -> Suspicion:
+    """Score a text: 1 - the product of (1 - weight) over the families found in any reading."""
+    found: dict[str, float] = {}
+    for how, reading in views(text):
+        for family, (weight, patterns) in _COMPILED.items():
+            if any(pattern.search(reading) for pattern in patterns):
+                found[family] = weight
+                if how:
+                    found["disguised"] = _HIDDEN
+    clean = 1.0
+    for weight in found.values():
+        clean *= 1 - weight
+    return Suspicion(round(1 - clean, 3), tuple(sorted(found)))
