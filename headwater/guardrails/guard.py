@@ -185,9 +185,6 @@ class AnswerFilter:
         rules = self.policy.answer
         context = self._said
         self._said = (self._said + unit)[-_CONTEXT_CHARS:]
-        if rules.links:
-            unit, links = remove_links(unit, rules.allowed_hosts)
-            self._found["answer_links"] += links
         if rules.entities:
             keep = self.passages if rules.keep_from_passages else ()
             text, kinds = pii.redact(strip_invisible(unit), rules.entities, keep, context)
@@ -195,6 +192,9 @@ class AnswerFilter:
                 unit = text
                 self._kinds.update(kinds)
                 self._found["answer_pii"] += kinds.total()
+        if rules.links:
+            unit, links = remove_links(unit, rules.allowed_hosts)
+            self._found["answer_links"] += links
         if rules.profanity:
             unit, words = profanity.censor(unit, self.policy.profanity)
             self._found["answer_profanity"] += words
@@ -222,4 +222,4 @@ def _active(rules: AnswerPolicy) -> bool:
 
 @lru_cache(maxsize=_REMEMBERED)
 def _passage_suspicion(text: str) -> Suspicion:
-    return suspicion(text)
+    return suspicion(text, document=True)

@@ -11,13 +11,16 @@ from dataclasses import dataclass
 
 from headwater.guardrails.plain import views
 
-_VERB = r"(?:ignor(?:e|ing)|disregard(?:ing)?|forget(?:ting)?|overrid(?:e|ing)|bypass(?:ing)?|neglect|discard|drop|set aside|throw (?:away|out)|stop (?:following|obeying)|(?:do not|don't|never|no longer|need not|needn't) (?:follow|obey|heed|listen to|adhere to|apply)|(?:pay|give) no (?:attention|heed) to|abandon|erase|wipe|void)"
+_VERB = r"(?:ignor(?:e|ing)|disregard(?:ing)?|forget(?:ting)?|overrid(?:e|ing)|bypass(?:ing)?|neglect|discard|drop|set aside|throw (?:away|out)|stop (?:following|obeying)|(?:do not|don't|never|no longer|need not|needn't) (?:follow|obey|heed|listen to|adhere to|apply)|(?:pay|give) no (?:attention|heed) to|abandon|erase|wipe|void|revok(?:e|ing)|lift|suspend|cancel)"
 _ORDERS = r"(?:instructions?|prompts?|rules?|directions?|directives?|guidelines?|orders?|polic(?:y|ies)|training|programming|constraints?|restrictions?|safeguards?|guardrails?|commands?|filters?|limitations?|briefing|brief)"
 _EARLIER = r"(?:previous|prior|above|earlier|preceding|foregoing|initial|original|former|existing|your|system(?:'s)?|developer(?:'s)?|whatever|everything|you were|you have|you've|given to you|told)"
 _ASSISTANT = (
     r"(?:ai|a\.i\.|llm|assistants?|chatbots?|bots?|(?:large )?language models?|gpt|copilot|agents?)"
 )
-_SECRET = r"(?:conversation|chat|history|user(?:'s)?|questions?|secrets?|api keys?|passwords?|tokens?|credentials?|personal|private|confidential|context|e-?mails?|session|messages?|canary|prompt)"
+#: What only a model in a conversation could give away; and what any documentation speaks of.
+_TALK = r"(?:(?:the|this|our|whole|full|entire|previous) (?:\w+ )?(?:conversation|chat|dialog(?:ue)?)\b|(?:chat|conversation) history|(?:the |this )?(?:user|asker|reader|customer|person)(?:'s|s'|s)? (?:questions?|quer(?:y|ies)|messages?|input|prompt|e-?mails?|data|name|details|passwords?|secrets?)|(?:system|hidden) prompt|everything (?:above|the user))"
+_CARRY = r"\b(?:send|post|append|include|includes|including|embed|insert|add|attach|exfiltrate|forward|upload|transmit|put|place|encode|pass|submit|with|containing|followed by|replac\w+|fill\w*)\b"
+_OUT = r"(?:\burls?\b|\blinks?\b|\bimages?\b|\bwebhook\b|https?:|\bquery (?:string|parameter)|\bmarkdown\b|\bendpoint\b|\bserver\b|!\[)"
 
 #: Weight of a family, and its patterns over normalised text. A family counts once; weights combine as chances do.
 _FAMILIES: Mapping[str, tuple[float, tuple[str, ...]]] = {
@@ -30,6 +33,9 @@ _FAMILIES: Mapping[str, tuple[float, tuple[str, ...]]] = {
             rf"\b(?:previous|prior|above|earlier|preceding|original|system) {_ORDERS} (?:is|are|was|were|have been|no longer)\b[^.\n]{{0,20}}(?:void|cancel|obsolete|revoked|replaced|superseded|invalid|outdated|appl(?:y|ies)|lifted|suspended|expired)",
             r"\b(?:ignorier\w*|vergiss|missachte|ignorez|oublie[zr]?|ignora|olvida|ignorar|ignore|dimentica)\b[^.\n]{0,40}\b(?:anweisung\w*|vorgaben|regeln|instructions?|consignes|instrucciones|reglas|istruzioni|instrucoes)\b[^.\n]{0,40}\b(?:vorherig\w*|bisherig\w*|precedentes?|anteriores?|precedenti|oben)\b",
             r"\b(?:ignorier\w*|vergiss|missachte|oublie[zr]?|olvida|dimentica)\b[^.\n]{0,40}\b(?:anweisung\w*|vorgaben|regeln|instructions?|consignes|instrucciones|reglas|istruzioni)\b",
+            rf"\b{_VERB}\b[^.\n]{{0,30}}\b(?:system|developer) (?:messages?|prompts?)\b",
+            rf"\b(?:forget|ignore|erase|discard)\b[^.\n]{{0,20}}\b(?:the|this|our|whole|entire) (?:conversation|chat|dialog(?:ue)?)\b",
+            rf"\byour {_ORDERS} (?:have|has|are|is|were|was) (?:now |been |hereby )*(?:updated|changed|replaced|revoked|suspended|void|lifted)\b",
             r"\b(?:new|updated|real|actual|true|revised) (?:system )?(?:instructions?|directives?|orders?|prompt|task)\s*(?::|follows?\b|are as|is as)",
             r"\byour (?:new|real|actual|true|only) (?:task|job|role|goal|objective|instructions?|purpose|mission)\b",
         ),
@@ -37,8 +43,9 @@ _FAMILIES: Mapping[str, tuple[float, tuple[str, ...]]] = {
     "persona": (
         0.6,
         (
-            r"\byou (?:are|'re) (?:now|no longer|henceforth)\b",
-            r"\b(?:from now on|from this point|henceforth|starting now|for the rest of (?:this|the) (?:chat|conversation|session)),? (?:you|your|answer|respond|reply|act|speak|only)\b",
+            r"\byou(?: are|'re) (?:now|no longer|henceforth) (?:an? |my |called |named |free\b|bound\b|restricted|unrestricted|dan\b|acting|operating|in \w+ mode)",
+            r"\b(?:from now on|from this point(?: on)?|henceforth|starting now|for the rest of (?:this|the) (?:chat|conversation|session)),? (?:you (?:will |must |shall |should |are to )?(?:only |always )?(?:answer|respond|reply|act|speak|obey|behave|be|are)|your (?:name|answers?|replies)|answer|respond|reply|act|speak)\b",
+            r"\b(?:imagine|suppose|pretend)(?: that)? you (?:had|have|were|are)\b[^.\n]{0,40}\b(?:no|without|free (?:of|from)|beyond)\b[^.\n]{0,20}\b(?:rules?|limit\w*|restrict\w*|filters?|guidelines|constraints?)\b",
             rf"\b(?:pretend|imagine|act as if|behave as if|suppose|assume)(?: that)? you(?:'re| are| have| were)\b[^.\n]{{0,60}}\b(?:no |without |un|free|{_ASSISTANT}|jail|evil|allowed|anything|restrict|filter|limit|rules?)",
             r"\b(?:developer|debug|god|admin(?:istrator)?|maintenance|dan|sudo|root|unrestricted|jailbreak|test) mode (?:is )?(?:on|enabled?|activated?|engaged)\b",
             r"\b(?:enter|enable|activate|switch (?:in)?to|go into) (?:developer|debug|god|admin(?:istrator)?|maintenance|dan|sudo|unrestricted|jailbreak) mode\b",
@@ -51,9 +58,9 @@ _FAMILIES: Mapping[str, tuple[float, tuple[str, ...]]] = {
         0.7,
         (
             r"<\|[a-z_]+\|>|\[/?inst\]|<</?sys>>|<(?:start|end)_of_turn>",
-            r"(?:^|\n)\s*[#*=\[<(-]*\s*(?:system|developer|assistant|admin(?:istrator)?|operator|root)(?: (?:message|prompt|note|override|notice|instruction|update|command))?\s*[\]>)*=-]*\s*[:>]\s*\S",
+            r"(?:^|\n)\s*[#*=\[<(-]*\s*(?:system|developer|assistant|admin(?:istrator)?)(?: (?:message|prompt|note|override|notice|instruction|update|command))?\s*[\]>)*=-]*\s*[:>]\s*\S",
             r"</?(?:system|assistant|instructions?|passages?|context|prompt|admin)(?:[ _-](?:prompt|message|override|instructions?))?\s*/?>",
-            r"(?:^|\n)\W*(?:begin|start|end)(?:ning)? of (?:the )?(?:system|new|real|context|passages?|documents?|user) ?(?:prompt|instructions?|message|input|query)?\W*(?:$|\n)",
+            r"(?:^|\n|[.!?:] )\W*(?:begin|start|end)(?:ning)? (?:of )?(?:the )?(?:system|new|real|context|passages?|documents?|user) ?(?:prompt|instructions?|message|input|query)?\W*(?:$|\n)",
             r"#{2,}\s*(?:system|instructions?|new instructions?|assistant|response)\b",
             r"\bsystem (?:override|overwrite|prompt override|message to the (?:model|assistant))\b",
         ),
@@ -69,24 +76,35 @@ _FAMILIES: Mapping[str, tuple[float, tuple[str, ...]]] = {
     "exfiltration": (
         0.7,
         (
-            rf"\b(?:send|post|append|include|embed|insert|add|attach|render|exfiltrate|forward|upload|transmit|put|place|encode|pass|leak|submit|end|finish|close)\b[^\n]{{0,80}}?\b{_SECRET}\b[^\n]{{0,80}}?(?:\burls?\b|\blinks?\b|\bimages?\b|\bwebhook\b|https?:|\bquery (?:string|parameter)|\bmarkdown\b|\bendpoint\b|\bserver\b|!\[)",
-            rf"(?:\burls?\b|\blinks?\b|\bimages?\b|\bwebhook\b|https?:|!\[)[^\n]{{0,120}}?\b(?:with|containing|including|followed by|plus|and|where|replac\w+|substitut\w+|fill\w*)\b[^\n]{{0,60}}?\b(?:the |their |user'?s? |this |whole |full |entire )+{_SECRET}\b",
-            r"(?:https?:)?//[^\s)>\"']{3,}[?&/=][^\s)>\"']*(?:\{[^}\s]{1,40}\}|\[[^\]\s]{1,40}\]|<[a-z _-]{2,40}>|\$[a-z_{]|%s)",
-            rf"\b(?:exfiltrate|smuggle|leak)\b[^\n]{{0,60}}\b{_SECRET}\b",
+            rf"{_CARRY}[^\n]{{0,60}}?\b{_TALK}[^\n]{{0,80}}?{_OUT}",
+            rf"\b{_TALK}[^\n]{{0,60}}?{_CARRY}[^\n]{{0,60}}?{_OUT}",
+            rf"{_OUT}[^\n]{{0,120}}?{_CARRY}[^\n]{{0,60}}?\b{_TALK}",
+            r"!\[[^\]\n]{0,40}\]\([^)\s]{3,200}?[?&=][^)\s]{0,60}(?:\{|\[|<|\$|%s)",
+            rf"\b(?:exfiltrate|smuggle|leak|steal)\b[^\n]{{0,60}}\b{_TALK}\b",
         ),
     ),
     "addressed": (
         0.55,
         (
-            rf"\b(?:note|message|instructions?|attention|notice|memo|reminder|hint|dear|hey|hello|important)\b[^.\n]{{0,20}}?\b(?:to|for)?\s*(?:the |any |all |every )?{_ASSISTANT}\b[^.\n]{{0,20}}[:,!-]",
-            rf"\b(?:if|when(?:ever)?|as|should) (?:you are|you're|an?|any|the|you, the|you as an?)?\s*{_ASSISTANT}\b[^.\n]{{0,60}}\b(?:read|summari[sz]|process|answer|see|quot|us|find|retriev|encounter|cit|must|should|you)",
-            rf"\b(?:any|every|the|this|an?) {_ASSISTANT} (?:that |which |who )?(?:read\w*|summari[sz]\w*|process\w*|answer\w*|us\w+|is|quot\w+)?[^.\n]{{0,40}}\b(?:must|shall|has to|is required to|is instructed to|should always|should instead|is to)\b",
-            r"\b(?:do not|don't|never|without) (?:tell|mention|reveal|inform|telling|mentioning|informing|alert|warn|notify|disclos)\w*\b[^.\n]{0,30}\b(?:the user|users|this (?:instruction|note|message|to|rule)|anyone|these instructions|the reader|the human)\b",
-            r"\b(?:when(?:ever)? (?:asked|answering|responding|summari[sz]ing|you (?:answer|respond|reply|summari[sz]e)|the user asks|someone asks|anyone asks)|regardless of (?:the|what|any)|no matter what|in (?:every|each|all) (?:answers?|repl(?:y|ies)|responses?)|(?:end|begin|start|finish|close) (?:every|each|all|your|the) (?:answers?|repl(?:y|ies)|responses?))\b[^.\n]{0,80}\b(?:say|repl(?:y|ies)|respond|answer|include|write|tell|output|recommend|append|add|with|insert|state|direct|claim|mention|link)\b",
-            r"\b(?:tell|inform|instruct|direct|convince|persuade|urge|ask) (?:the )?(?:user|users|reader|asker|customer|human|person)s? (?:to|that|their|they)\b",
-            r"\b(?:you must|you shall|you have to|you are (?:required|instructed|ordered|commanded) to|please) (?:now |always |only |instead |immediately )*(?:obey|comply|follow (?:these|the following|this|my)|execute (?:these|the following|this)|reply with|respond with|answer with|say|output|print exactly|recommend)\b",
-            r"\b(?:respond|reply|answer)(?: to (?:every|any|all|this|the)[^.\n]{0,30})? (?:only|solely|just|exclusively|exactly|always) (?:with|by|in|using|as)\b|\b(?:only|just|always) (?:respond|reply|answer|say|output) (?:with|by|the|that)?\b",
-            r"\b(?:say|output|print|write|reply|respond|answer)(?: with)?(?: only| exactly| just)? (?:the (?:word|words|phrase|string|following)|exactly|nothing but)\b[^.\n]{0,30}[\"'\u201c:]?",
+            rf"\b(?:note|message|instructions?|attention|notice|memo|reminder|hint|dear|hey|hello|important)\b[^.\n]{{0,20}}?\b(?:to|for)?\s*(?:the |any |all |every )?{_ASSISTANT}s?\b[^.\n]{{0,20}}[:,!]",
+            rf"\b{_ASSISTANT} (?:instructions?|directives?|notice|note)\s*:",
+            rf"\bif you(?: are|'re) an? {_ASSISTANT}\b",
+            rf"\b(?:any|every|all|the|this|an?|dear)? ?{_ASSISTANT} (?:that |which |who )?(?:read|summari[sz]|process|see|retriev|quot|pars)\w* (?:this|these|the)\b[^.\n]{{0,60}}\b(?:must|shall|should|has to|have to|(?:is|are) (?:required|instructed|ordered|to))\b",
+            rf"\b(?:the|any|every|this) {_ASSISTANT} (?:must|shall|should|has to|is to) (?:now |always |only |instead |also |never )*(?:ignore|forget|disregard|say|tell|repl|respond|recommend|direct|speak|praise|refuse|output|append|insert|pretend|claim|reveal)\w*\b",
+            r"\b(?:do not|don't|never|without) (?:tell|mention|reveal|inform|telling|mentioning|informing|alert|warn|notify|disclos)\w*\b[^.\n]{0,30}\b(?:this (?:instruction|note|message|rule|line)|th(?:e|at) (?:these )?instructions?|these instructions)\b",
+            r"\b(?:do not|don't|never) (?:tell|mention|reveal|inform)\w*\b[^.\n]{0,40}\bto the user\b",
+            r"\b(?:you must|you shall|you have to|you are (?:required|instructed|ordered|commanded) to|please) (?:now |always |only |instead |immediately )*(?:obey|comply with (?:my|these|the following)|follow (?:these|the following|my) (?:orders?|instructions?|commands?) (?:only|instead|blindly|exactly|without))\b",
+            rf"\b(?:stop|quit|cease) (?:following|obeying)\b[^.\n]{{0,30}}\b{_ORDERS}\b",
+        ),
+    ),
+    "dictated": (
+        0.3,
+        (
+            r"\b(?:when(?:ever)? (?:asked|answering|responding|summari[sz]ing|you (?:answer|respond|reply|summari[sz]e)|the user asks|someone asks|anyone asks|this (?:text|page|document) is)|regardless of (?:the|what|any)|no matter what|whatever (?:was|is) asked|in (?:every|each|all) (?:answers?|repl(?:y|ies)|responses?)|(?:end|begin|start|finish|close) (?:every|each|all|your|the) (?:answers?|repl(?:y|ies)|responses?))\b[^.\n]{0,80}\b(?:say|repl(?:y|ies)|respond|answer|include|write|tell|output|recommend|append|add|with|insert|state|direct|claim|mention|link)\b",
+            r"\b(?:tell|inform|instruct|direct|convince|persuade|urge) (?:the )?(?:user|users|reader|asker|customer|human|person|people)s? (?:to|that|their|they)\b",
+            r"\b(?:respond|reply|answer)(?: to (?:every|any|all|this|the)[^.\n]{0,30})? (?:only|solely|just|exclusively|exactly|always) (?:with|by|in|using|as)\b",
+            r"\b(?:say|output|print|write|reply|respond|answer)(?: with)?(?: only| exactly| just)? (?:the (?:word|words|phrase|text|sentence)|exactly|nothing but)\b",
+            r"\b(?:ignore|disregard|skip) (?:the|this|any) (?:questions?|user|(?:other |remaining )?passages?|context)\b",
         ),
     ),
     "compact": (
@@ -97,6 +115,8 @@ _FAMILIES: Mapping[str, tuple[float, tuple[str, ...]]] = {
         ),
     ),
 }
+#: In a document nobody has reason to dictate answers; a user may well ask for a form of answer.
+_IN_DOCUMENTS: Mapping[str, float] = {"dictated": 0.5}
 _COMPILED = {
     family: (weight, tuple(re.compile(pattern) for pattern in patterns))
     for family, (weight, patterns) in _FAMILIES.items()
@@ -113,13 +133,14 @@ class Suspicion:
     families: tuple[str, ...]
 
 
-def suspicion(text: str) -> Suspicion:
+def suspicion(text: str, *, document: bool = False) -> Suspicion:
     """Score a text: 1 - the product of (1 - weight) over the families found in any reading."""
+    heavier = _IN_DOCUMENTS if document else {}
     found: dict[str, float] = {}
     for how, reading in views(text):
         for family, (weight, patterns) in _COMPILED.items():
-            if any(pattern.search(reading) for pattern in patterns):
-                found[family] = weight
+            if family not in found and any(pattern.search(reading) for pattern in patterns):
+                found[family] = heavier.get(family, weight)
                 if how:
                     found["disguised"] = _HIDDEN
     clean = 1.0

@@ -21,8 +21,8 @@ _TAGS = {0xE0000 + code: code for code in range(0x20, 0x7F)}
 _LEET = str.maketrans("013457@$!", "oieastasi")
 _ENCODED = re.compile(r"[A-Za-z0-9+/_-]{16,}={0,2}")
 _HEX = re.compile(r"(?:[0-9a-f]{2}[\s:]?){10,}", re.IGNORECASE)
-_SPACED = re.compile(r"(?:\b\w[\s._*-]{1,2}){4,}\w\b")
-_BETWEEN = re.compile(r"[\s._*-]+")
+_SPACED = re.compile(r"(?:(?<!\S)\S\s{1,3}){5,}\S(?!\S)|(?:\b\w[._*-]){4,}\w\b")
+_BETWEEN = re.compile(r"(?<=\w)[\s._*-]+|\s+")
 #: Deeper nesting of encodings than this is not followed.
 _DEPTH = 2
 
