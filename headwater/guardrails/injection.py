@@ -34,7 +34,7 @@ _FAMILIES: Mapping[str, tuple[float, tuple[str, ...]]] = {
             r"\b(?:ignorier\w*|vergiss|missachte|ignorez|oublie[zr]?|ignora|olvida|ignorar|ignore|dimentica)\b[^.\n]{0,40}\b(?:anweisung\w*|vorgaben|regeln|instructions?|consignes|instrucciones|reglas|istruzioni|instrucoes)\b[^.\n]{0,40}\b(?:vorherig\w*|bisherig\w*|precedentes?|anteriores?|precedenti|oben)\b",
             r"\b(?:ignorier\w*|vergiss|missachte|oublie[zr]?|olvida|dimentica)\b[^.\n]{0,40}\b(?:anweisung\w*|vorgaben|regeln|instructions?|consignes|instrucciones|reglas|istruzioni)\b",
             rf"\b{_VERB}\b[^.\n]{{0,30}}\b(?:system|developer) (?:messages?|prompts?)\b",
-            rf"\b(?:forget|ignore|erase|discard)\b[^.\n]{{0,20}}\b(?:the|this|our|whole|entire) (?:conversation|chat|dialog(?:ue)?)\b",
+            r"\b(?:forget|ignore|erase|discard)\b[^.\n]{0,20}\b(?:the|this|our|whole|entire) (?:conversation|chat|dialog(?:ue)?)\b",
             rf"\byour {_ORDERS} (?:have|has|are|is|were|was) (?:now |been |hereby )*(?:updated|changed|replaced|revoked|suspended|void|lifted)\b",
             r"\b(?:new|updated|real|actual|true|revised) (?:system )?(?:instructions?|directives?|orders?|prompt|task)\s*(?::|follows?\b|are as|is as)",
             r"\byour (?:new|real|actual|true|only) (?:task|job|role|goal|objective|instructions?|purpose|mission)\b",
@@ -44,11 +44,18 @@ _FAMILIES: Mapping[str, tuple[float, tuple[str, ...]]] = {
         0.6,
         (
             r"\byou(?: are|'re) (?:now|no longer|henceforth) (?:an? |my |called |named |free\b|bound\b|restricted|unrestricted|dan\b|acting|operating|in \w+ mode)",
-            r"\b(?:from now on|from this point(?: on)?|henceforth|starting now|for the rest of (?:this|the) (?:chat|conversation|session)),? (?:you (?:will |must |shall |should |are to )?(?:only |always )?(?:answer|respond|reply|act|speak|obey|behave|be|are)|your (?:name|answers?|replies)|answer|respond|reply|act|speak)\b",
+            r"\b(?:from now on|from this point(?: on)?|henceforth|starting now|for the rest of (?:this|the) (?:chat|conversation|session)),? (?:you(?:'re| are)\b|for every (?:response|answer|reply)|you (?:will |must |shall |should |are to )?(?:only |always )?(?:answer|respond|reply|act|speak|obey|behave|be|are)|your (?:name|answers?|replies)|answer|respond|reply|act|speak)\b",
             r"\b(?:imagine|suppose|pretend)(?: that)? you (?:had|have|were|are)\b[^.\n]{0,40}\b(?:no|without|free (?:of|from)|beyond)\b[^.\n]{0,20}\b(?:rules?|limit\w*|restrict\w*|filters?|guidelines|constraints?)\b",
             rf"\b(?:pretend|imagine|act as if|behave as if|suppose|assume)(?: that)? you(?:'re| are| have| were)\b[^.\n]{{0,60}}\b(?:no |without |un|free|{_ASSISTANT}|jail|evil|allowed|anything|restrict|filter|limit|rules?)",
+            r"\bgod ?mode\b|\b(?:unfiltered|unrestricted|uncensored)ly\b",
             r"\b(?:developer|debug|god|admin(?:istrator)?|maintenance|dan|sudo|root|unrestricted|jailbreak|test) mode (?:is )?(?:on|enabled?|activated?|engaged)\b",
             r"\b(?:enter|enable|activate|switch (?:in)?to|go into) (?:developer|debug|god|admin(?:istrator)?|maintenance|dan|sudo|unrestricted|jailbreak) mode\b",
+            r"\b(?:you (?:are|will be|must be|have become)|act(?:ing)? as|pretend to be|pose as|simulate|play|become|role ?-?play(?:ing)?(?: as)?|respond as|answer as|in the (?:role|style|persona) of|called|named)\b[^.\n]{0,80}\b(?:unfiltered|uncensored|unrestricted|amoral|unethical|immoral|evil|jailbroken|lawless|rogue|dan|\w*gpt|chatbot|ai (?:without|with no|that (?:has|does|can|will|is)))\b",
+            r"\b(?:never|not|won't|don't|cannot|can't) (?:refuse|decline|reject|break character|say (?:that )?(?:you|it|something|i) (?:can|are|is|am))\b[^.\n]{0,40}",
+            r"\b(?:stay|remain|keep|be) in (?:your )?character\b|\b(?:without|not) breaking (?:out of )?character\b",
+            r"\bas an ai(?: language)? model\b|\bi(?:'m| am) (?:sorry|just an ai|an ai)\b[^.\n]{0,40}\b(?:phrase|sentence|say|word|never|not)|\b(?:openai|anthropic|chatgpt)(?:'s)? (?:content |usage )?(?:polic\w+|guidelines|rules|restrictions)\b",
+            r"\b(?:has|have|having|with|without|no|free (?:of|from)|unbound by|not (?:bound|limited|restricted|constrained) by|ignores?|bypass\w*|disregards?)\b[^.\n]{0,40}\b(?:ethic\w*|moral\w*|legal\w*|censor\w*|safety|content)\b[^.\n]{0,30}\b(?:guidelines?|restrict\w*|limit\w*|constraints?|filters?|polic\w+|considerations?|boundar\w+|principles|rules|concerns|standards)\b",
+            r"\b(?:hypothetical|fictional|fictitious|imaginary) (?:story|response|scenario|world|dialogue|character|setting)\b[^.\n]{0,120}\b(?:ai|chatbot|bot|rules|restrict\w*|limit\w*|filter\w*|ethic\w*|illegal|answer\w*)\b",
             r"\bdo anything now\b|\bjailbr(?:eak|oken)\b|\bunfiltered (?:ai|assistant|model|answers?|mode)\b",
             rf"\b(?:without|no|free of|ignore) (?:any )?(?:ethical|moral|content|safety) (?:constraints?|restrictions?|guidelines?|limits?|limitations?|filters?|{_ORDERS})\b",
             rf"\b(?:roleplay|role-play|play the (?:role|part)|act) (?:as|of) (?:an? )?(?:{_ASSISTANT}|dan\b|evil|unrestricted|uncensored|hacker|system administrator)",
@@ -57,7 +64,7 @@ _FAMILIES: Mapping[str, tuple[float, tuple[str, ...]]] = {
     "role_marker": (
         0.7,
         (
-            r"<\|[a-z_]+\|>|\[/?inst\]|<</?sys>>|<(?:start|end)_of_turn>",
+            r"<\|[a-z_]+\|>|\[(?:end|start) (?:of )?(?:input|output|prompt)\]|\[/?inst\]|<</?sys>>|<(?:start|end)_of_turn>",
             r"(?:^|\n)\s*[#*=\[<(-]*\s*(?:system|developer|assistant|admin(?:istrator)?)(?: (?:message|prompt|note|override|notice|instruction|update|command))?\s*[\]>)*=-]*\s*[:>]\s*\S",
             r"</?(?:system|assistant|instructions?|passages?|context|prompt|admin)(?:[ _-](?:prompt|message|override|instructions?))?\s*/?>",
             r"(?:^|\n|[.!?:] )\W*(?:begin|start|end)(?:ning)? (?:of )?(?:the )?(?:system|new|real|context|passages?|documents?|user) ?(?:prompt|instructions?|message|input|query)?\W*(?:$|\n)",
@@ -101,10 +108,16 @@ _FAMILIES: Mapping[str, tuple[float, tuple[str, ...]]] = {
         0.3,
         (
             r"\b(?:when(?:ever)? (?:asked|answering|responding|summari[sz]ing|you (?:answer|respond|reply|summari[sz]e)|the user asks|someone asks|anyone asks|this (?:text|page|document) is)|regardless of (?:the|what|any)|no matter what|whatever (?:was|is) asked|in (?:every|each|all) (?:answers?|repl(?:y|ies)|responses?)|(?:end|begin|start|finish|close) (?:every|each|all|your|the) (?:answers?|repl(?:y|ies)|responses?))\b[^.\n]{0,80}\b(?:say|repl(?:y|ies)|respond|answer|include|write|tell|output|recommend|append|add|with|insert|state|direct|claim|mention|link)\b",
+            r"\b(?:send|give|tell|show|share|mail|e-mail) (?:us|me) (?:the|their|your|his|her) (?:\w+ )?(?:passwords?|passphrase|pin|credit card|card number|api key|secret|token)\b",
+            r"\b(?:ignore|disregard|skip) (?:the|this|any) (?:questions?|user|(?:other |remaining )?passages?|context)\b",
+        ),
+    ),
+    "steering": (
+        0.3,
+        (
             r"\b(?:tell|inform|instruct|direct|convince|persuade|urge) (?:the )?(?:user|users|reader|asker|customer|human|person|people)s? (?:to|that|their|they)\b",
             r"\b(?:respond|reply|answer)(?: to (?:every|any|all|this|the)[^.\n]{0,30})? (?:only|solely|just|exclusively|exactly|always) (?:with|by|in|using|as)\b",
             r"\b(?:say|output|print|write|reply|respond|answer)(?: with)?(?: only| exactly| just)? (?:the (?:word|words|phrase|text|sentence)|exactly|nothing but)\b",
-            r"\b(?:ignore|disregard|skip) (?:the|this|any) (?:questions?|user|(?:other |remaining )?passages?|context)\b",
         ),
     ),
     "compact": (
@@ -115,7 +128,7 @@ _FAMILIES: Mapping[str, tuple[float, tuple[str, ...]]] = {
         ),
     ),
 }
-#: In a document nobody has reason to dictate answers; a user may well ask for a form of answer.
+#: In a document nobody has reason to say what is answered; a user may ask for a form of answer.
 _IN_DOCUMENTS: Mapping[str, float] = {"dictated": 0.5}
 _COMPILED = {
     family: (weight, tuple(re.compile(pattern) for pattern in patterns))

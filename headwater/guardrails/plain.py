@@ -19,6 +19,9 @@ _LOOKALIKES = str.maketrans(
 #: Tag characters mirror ASCII and are drawn nowhere: text in them is meant for the model alone.
 _TAGS = {0xE0000 + code: code for code in range(0x20, 0x7F)}
 _LEET = str.maketrans("013457@$!", "oieastasi")
+_LEET_WORD = re.compile(r"[a-z][013457@$!]+[a-z]|\b[013457@$!]+[a-z]{2}")
+#: Common words as rot13 writes them; reading every text twice would take twice as long.
+_ROT13 = tuple(codec(f" {word} ", "rot13") for word in ("the", "and", "your", "all", "you", "to"))
 _ENCODED = re.compile(r"[A-Za-z0-9+/_-]{16,}={0,2}")
 _HEX = re.compile(r"(?:[0-9a-f]{2}[\s:]?){10,}", re.IGNORECASE)
 _SPACED = re.compile(r"(?:(?<!\S)\S\s{1,3}){5,}\S(?!\S)|(?:\b\w[._*-]){4,}\w\b")
@@ -76,11 +79,12 @@ def views(text: str) -> list[tuple[str, str]]:
         found.append(("hidden", plain(hidden)))
     found += [("encoded", plain(decoded)) for decoded in _decoded(text, _DEPTH)]
     ordinary = found[0][1]
-    found.append(("rot13", codec(ordinary, "rot13")))
+    if any(word in ordinary for word in _ROT13):
+        found.append(("rot13", codec(ordinary, "rot13")))
     if joined := _unspaced(strip_invisible(text).casefold()):
         found += [("spaced", joined), ("spaced", re.sub(r"\W+", "", joined))]
-    if (read := ordinary.translate(_LEET)) != ordinary:
-        found.append(("leet", read))
+    if len(_LEET_WORD.findall(ordinary)) > 1:
+        found.append(("leet", ordinary.translate(_LEET)))
     return found
 
 

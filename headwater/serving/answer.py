@@ -125,7 +125,8 @@ class Response:
             self._runtime.engine,
         )
         started = time.perf_counter()
-        refusal, off_topic = guard.topic(found.similarity)
+        # What a later question is about, the turns before it tell, which retrieval does not read.
+        refusal, off_topic = guard.topic(found.similarity) if self._is_first else (None, ())
         checked = guard.passages(found.hits)
         self.guard_ms["documents"] = _ms_since(started)
         self.decisions += (*off_topic, *checked.decisions)
@@ -137,6 +138,10 @@ class Response:
 
         self.hits = fit(checked.shown, count, prompt.max_context_tokens)
         return None if self.hits else REFUSAL
+
+    @property
+    def _is_first(self) -> bool:
+        return all(turn.role == "system" for turn in self._turns[:-1])
 
     def _note_answer(self, before: tuple[Decision, ...], filter_: AnswerFilter) -> None:
         self.decisions = (*before, *filter_.decisions)

@@ -1,14 +1,10 @@
 """The egress filter over whole texts, and over streams cut anywhere."""
 
-import re
-from urllib.parse import urlsplit
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lxml import html
-from markdown_it import MarkdownIt
 
+from benchmarks.attacks import fetched
 from headwater.guardrails.guard import Guard
 from headwater.guardrails.links import REMOVED, has_foreign_link, remove_links
 from headwater.guardrails.policy import AnswerPolicy, GuardPolicy
@@ -70,28 +66,6 @@ FOREIGN = {
 }
 
 
-def fetched(text: str) -> list[str]:
-    """What a careless client that renders Markdown and HTML would fetch or link to.
-
-    An oracle that shares nothing with the filter: a real renderer, a real parser, and the few
-    repairs that browsers make to an address.
-    """
-    renderer = MarkdownIt("commonmark", {"html": True})
-    renderer.validateLink = lambda _: True  # type: ignore[method-assign]
-    rendered = renderer.render(f"{text}\n\n[a]")  # uses a reference, where one is left
-    found = []
-    for element in html.fragment_fromstring(rendered, create_parent="div").iter():
-        for name, value in element.attrib.items() if isinstance(element.tag, str) else ():
-            found += re.findall(r"url\(([^)]*)", value) if name == "style" else [value]
-    repaired = [re.sub(r"[\t\n\r]", "", value).strip().replace("\\", "/") for value in found]
-    return [
-        address
-        for address in repaired
-        if re.match(r"//|[a-z][a-z0-9+.-]*:", address, re.IGNORECASE)
-        and urlsplit(address).hostname not in EVERYTHING.answer.allowed_hosts
-    ]
-
-
 def stream(pieces: list[str]) -> str:
     return "".join(Guard(EVERYTHING).answer([]).apply(pieces))
 
@@ -100,7 +74,7 @@ def stream(pieces: list[str]) -> str:
 @pytest.mark.parametrize("around", ["{}", "See {} for more.", "a\n{}\nb", "**{}**", "({})"])
 def test_no_foreign_address_leaves(name: str, around: str) -> None:
     said = stream([around.format(FOREIGN[name])])
-    assert fetched(said) == []
+    assert fetched(said, EVERYTHING.answer.allowed_hosts) == []
     assert not has_foreign_link(said, EVERYTHING.answer.allowed_hosts)
     assert REMOVED in said or "< " in said
 
@@ -164,7 +138,7 @@ def test_the_pieces_of_a_stream_do_not_matter(text: str, data: st.DataObject) ->
 @given(text=TEXTS)
 def test_whatever_is_put_together_no_foreign_address_leaves(text: str) -> None:
     said = stream([text])
-    assert fetched(said) == []
+    assert fetched(said, EVERYTHING.answer.allowed_hosts) == []
     assert not has_foreign_link(said, EVERYTHING.answer.allowed_hosts)
     for opened in ("<img", "<script", "<a "):
         assert opened not in said.casefold()

@@ -226,8 +226,18 @@ def test_what_nothing_in_the_index_is_near_to_is_off_topic() -> None:
     response = Response(fake, user("Which pizza?"), Decoding())
     assert list(response) == [policy.refusals.off_topic]
     assert (response.refused, response.hits, engine.calls) == (True, [], [])
+    turns = [Turn(role="system", content="Be brief."), Turn(role="user", content="Which pizza?")]
+    assert list(Response(fake, turns, Decoding())) == [policy.refusals.off_topic]
     fake, engine, _ = runtime(policy=policy, similarity=0.2)
     assert "".join(Response(fake, user("Warm?"), Decoding(max_tokens=10))) == "warm bread"
+
+
+def test_a_question_after_others_may_be_too_short_to_tell_its_topic() -> None:
+    policy = GuardPolicy(question=QuestionPolicy(least_similarity=0.2))
+    fake, _, _ = runtime(policy=policy, similarity=0.1)
+    response = Response(fake, user("What is warm?", "Why?"), Decoding(max_tokens=10))
+    assert "".join(response) == "warm bread"
+    assert response.decisions == ()
 
 
 POISON = Hit(
