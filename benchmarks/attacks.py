@@ -224,7 +224,7 @@ def fetched(text: str, allowed: Collection[str] = ()) -> list[str]:
     from markdown_it import MarkdownIt
 
     renderer = MarkdownIt("commonmark", {"html": True})
-    renderer.validateLink = lambda _: True  # type: ignore[method-assign]
+    renderer.validateLink = lambda _: True  # type: ignore[method-assign,assignment]
     rendered = renderer.render(f"{text}\n\n[a]")  # uses a reference, where one is left
     found = []
     for element in html.fragment_fromstring(rendered, create_parent="div").iter():

@@ -113,7 +113,7 @@ _FAMILIES: Mapping[str, tuple[float, tuple[str, ...]]] = {
         ),
     ),
     "steering": (
-        0.3,
+        0.25,
         (
             r"\b(?:tell|inform|instruct|direct|convince|persuade|urge) (?:the )?(?:user|users|reader|asker|customer|human|person|people)s? (?:to|that|their|they)\b",
             r"\b(?:respond|reply|answer)(?: to (?:every|any|all|this|the)[^.\n]{0,30})? (?:only|solely|just|exclusively|exactly|always) (?:with|by|in|using|as)\b",
