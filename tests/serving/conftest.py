@@ -161,7 +161,8 @@ def log_answer(settings: Settings, *entries: dict[str, Any]) -> None:
     log = RequestLog(log_folder(settings))
     for number, entry in enumerate(entries):
         fields: dict[str, Any] = {
-            "trace": f"{number:032x}", "time": datetime.now(UTC), "release": "r",
+            "trace": f"{number:032x}", "time": datetime.now(UTC), "release": "r", "arm": "champion",
+            "session": "", "ungrounded": 0.0,
             "question": "What is a headwater?", "answer": "A river's beginning.", "status": "ok",
             "streamed": False, "refused": False, "uris": ("old:///rivers.md",), "scores": (0.9,),
             "chunk_ids": ("old-rivers",), "prompt_tokens": 1, "completion_tokens": 1,
