@@ -161,8 +161,7 @@ def log_answer(settings: Settings, *entries: dict[str, Any]) -> None:
     log = RequestLog(log_folder(settings))
     for number, entry in enumerate(entries):
         fields: dict[str, Any] = {
-            "trace": f"{number:032x}", "time": datetime.now(UTC), "release": "r", "arm": "champion",
-            "session": "", "ungrounded": 0.0,
+            "trace": f"{number:032x}", "time": datetime.now(UTC), "release": "r",
             "question": "What is a headwater?", "answer": "A river's beginning.", "status": "ok",
             "arm": "champion", "session": "s", "ungrounded": 0.5,
             "streamed": False, "refused": False, "uris": ("old:///rivers.md",), "scores": (0.9,),
