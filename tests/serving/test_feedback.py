@@ -97,6 +97,17 @@ def test_half_a_surrogate_pair_is_refused(served: tuple[str, Release]) -> None:
     assert httpx.post(f"{served[0]}/v1/feedback", content=body, headers=headers).status_code == 400
 
 
+def test_a_form_of_a_foreign_page_is_refused(endpoint: Endpoint) -> None:
+    """A page elsewhere can send text/plain without asking; JSON it cannot."""
+    trace = endpoint.ask().headers["X-Headwater-Trace"]
+    body = json.dumps({"trace": trace, "thumb": "up"})
+    reply = httpx.post(
+        f"{endpoint.url}/v1/feedback", content=body, headers={"Content-Type": "text/plain"}
+    )
+    assert reply.status_code == 400
+    assert endpoint.said() == []
+
+
 def test_an_unknown_trace_is_not_found_and_not_logged(endpoint: Endpoint) -> None:
     reply = endpoint.post("/v1/feedback", trace="f" * 32, thumb="up")
     assert (reply.status_code, reply.json()["error"]["code"]) == (404, "trace_not_found")

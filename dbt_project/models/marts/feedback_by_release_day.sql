@@ -1,5 +1,5 @@
 -- One row a release and day of the answer: how many there were, and what people said of them.
--- The last word of each person on each trace counts.
+-- The last word of each person on each trace counts. A shadow's answers, which nobody sees, do not.
 with last_word as (
     select
         trace,
@@ -37,5 +37,6 @@ select
     cast(coalesce(sum(by_trace.equal), 0) as bigint) as equal
 from {{ ref("stg_requests") }} as requests
 left join by_trace on by_trace.trace = requests.trace
+where requests.arm is distinct from 'shadow'
 group by requests.day, requests.release_id
 order by requests.day, requests.release_id
