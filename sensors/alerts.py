@@ -83,8 +83,9 @@ def lasting_conditions(
     conditions.stale_assets(instance, graph, inbox, facts, choices)
     conditions.drift(instance, inbox, facts)
     conditions.stuck_runs(instance, inbox, facts, choices)
-    instigators = [*repository.sensor_defs, *repository.schedule_defs]
-    conditions.failing_sensors(instance, inbox, facts, [each.name for each in instigators])
+    names = [each.name for each in repository.sensor_defs]
+    names += [each.name for each in repository.schedule_defs]
+    conditions.failing_sensors(instance, inbox, facts, names)
     burns = conditions.burning_budget(inbox, facts, choices)
     inbox.forget_old()
     waiting, moment = inbox.list("open"), time.time()

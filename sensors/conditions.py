@@ -49,13 +49,14 @@ def stale_assets(
         if state is None or state.freshness_state is FreshnessState.UNKNOWN:
             continue
         failing = state.freshness_state is FreshnessState.FAIL
+        partitions: list[Any] = [None]
+        if graph.get(key).is_partitioned:
+            partitions = list(settings.shard_keys())
         behind = failing and (
             name in BY_TIME
             or any(
                 resolver.get_status(key, partition) is not StaleStatus.FRESH
-                for partition in (
-                    settings.shard_keys() if graph.get(key).is_partitioned else [None]
-                )
+                for partition in partitions
             )
         )
         if not behind:

@@ -391,4 +391,5 @@ def read_alert(db: sqlite3.Connection, alert_id: str) -> Alert:
 
 
 def _to_alert(row: sqlite3.Row) -> Alert:
-    return Alert(**{k: tuple(json.loads(row[k])) if k in _JSON else row[k] for k in row.keys()})  # noqa: SIM118
+    fields: dict[str, Any] = dict(zip(row.keys(), row, strict=True))
+    return Alert(**fields | {name: tuple(json.loads(fields[name])) for name in _JSON})

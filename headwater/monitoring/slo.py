@@ -128,7 +128,7 @@ def read_traffic(settings: Settings, *, now: datetime) -> Traffic:
         write_json(path, new)
     return Traffic(
         minutes={key: (value[0], value[1]) for key, value in minutes.items()},
-        errors=new["errors"],
+        errors=errors[-_EXAMPLES:],
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any, get_args
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from headwater.errors import HeadwaterError
@@ -136,6 +137,7 @@ def test_many_writers_raise_one_alert_and_lose_no_count(inbox: AlertInbox) -> No
     assert alert.count == 64
 
 
+@hypothesis_settings(deadline=None)
 @given(st.text("fw", max_size=14))
 def test_any_replay_of_a_history_changes_nothing(events: str) -> None:
     import tempfile
