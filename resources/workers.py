@@ -24,9 +24,19 @@ def own_tag() -> dict[str, str]:
     return {PID_TAG: identity(os.getpid())}
 
 
+def started_by_server(instance: dg.DagsterInstance, run: dg.DagsterRun) -> tuple[int, float] | None:
+    """Number of the worker and when the code server wrote that it started it."""
+    for entry in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT):
+        event = entry.dagster_event
+        pid = event.engine_event_data.metadata.get("pid") if event is not None else None
+        if pid is not None:
+            return int(str(pid.value)), entry.timestamp
+    return None
+
+
 def dead_worker(instance: dg.DagsterInstance, run: dg.DagsterRun) -> int | None:
     """Number of the run's process if it has ended; None if it lives, or is not known."""
-    started = _started_by_server(instance, run)
+    started = started_by_server(instance, run)
     if started is not None:
         pid, when = started
         return None if _lives(pid, born_before=when + _CLOCKS) else pid
@@ -36,18 +46,6 @@ def dead_worker(instance: dg.DagsterInstance, run: dg.DagsterRun) -> int | None:
         return None
     pid = int(tag.split("@")[0])
     return None if _lives(pid) and identity(pid) == tag else pid
-
-
-def _started_by_server(
-    instance: dg.DagsterInstance, run: dg.DagsterRun
-) -> tuple[int, float] | None:
-    """Number of the worker and when the code server wrote that it started it."""
-    for entry in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT):
-        event = entry.dagster_event
-        pid = event.engine_event_data.metadata.get("pid") if event is not None else None
-        if pid is not None:
-            return int(str(pid.value)), entry.timestamp
-    return None
 
 
 def _lives(pid: int, born_before: float = float("inf")) -> bool:

@@ -4,6 +4,7 @@ Each function looks at the present state and tells the inbox of every subject, w
 again changes nothing.
 """
 
+import itertools
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -24,6 +25,8 @@ from sensors.facts import Facts
 ONCALL = "team:oncall"
 #: Reports on production: they are as old as their last look at it, whatever they saw.
 BY_TIME = frozenset({"requests", "drift_report"})
+#: Subject and errors of ticks that found no code server to run in.
+CODE, _UNREACHABLE = "code location", frozenset({"_InactiveRpcError", "_MultiThreadedRendezvous"})
 #: Ticks of one sensor that one look goes back over.
 _TICKS = 50
 
@@ -142,22 +145,31 @@ def stuck_runs(
 def failing_sensors(
     instance: dg.DagsterInstance, inbox: AlertInbox, facts: Facts, names: Sequence[str]
 ) -> None:
-    """Sensors and schedules whose latest finished tick failed."""
+    """Sensors and schedules whose latest finished tick failed.
+
+    A code server that is gone fails all of them: that is one cause, with a subject of its own.
+    """
+    code_is_there = True
     for state in instance.all_instigator_state():
         name = state.instigator_name
         if name not in names or state.status is InstigatorStatus.STOPPED:
             continue
         ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=_TICKS)
         ended = [tick for tick in ticks if tick.status is not TickStatus.STARTED]
-        for tick in sorted(ended, key=lambda tick: tick.timestamp):
-            if tick.status is not TickStatus.FAILURE:
-                continue
+        ended.sort(key=lambda tick: tick.timestamp, reverse=True)
+        failed = list(itertools.takewhile(lambda tick: tick.status is TickStatus.FAILURE, ended))
+        if ended and not failed:
+            time_ = iso(ended[0].timestamp)
+            inbox.well("sensor_error", name, facts=facts.general, time=time_)
+        for tick in reversed(failed):
             error = root_error(tick.error)
+            cause = (error.cls_name if error else None) or "failed"
+            code_is_there = code_is_there and cause not in _UNREACHABLE
             inbox.failed(
                 Finding(
                     kind="sensor_error",
-                    subject=name,
-                    cause=(error.cls_name if error else None) or "failed",
+                    subject=CODE if cause in _UNREACHABLE else name,
+                    cause=cause,
                     event=f"tick:{tick.tick_id}",
                     detail=error.message.strip() if error else "The tick gave no reason.",
                     owner=ONCALL,
@@ -166,10 +178,8 @@ def failing_sensors(
                     place=f"/locations/headwater/{_FOLDERS[state.instigator_type.value]}/{name}",
                 )
             )
-        latest = max(ended, key=lambda tick: tick.timestamp, default=None)
-        if latest is not None and latest.status is not TickStatus.FAILURE:
-            time_ = iso(latest.timestamp)
-            inbox.well("sensor_error", name, facts=facts.general, time=time_)
+    if code_is_there:
+        inbox.well("sensor_error", CODE, facts=facts.general)
 
 
 _FOLDERS = {"SENSOR": "sensors", "AUTO_MATERIALIZE": "sensors", "SCHEDULE": "schedules"}

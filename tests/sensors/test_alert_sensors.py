@@ -261,12 +261,12 @@ def test_a_sensor_whose_tick_failed_is_an_alert_until_one_does_not(stand: Stand)
     )
     stand.instance.add_instigator_state(state)
 
-    def ended(status: TickStatus, error: str | None = None) -> None:
+    def ended(status: TickStatus, error: str | None = None, of: str = "PermissionError") -> None:
         stand.instance.create_tick(
             TickData(
                 state.instigator_origin_id, "arrivals", InstigatorType.SENSOR, status, time.time(),
                 selector_id=state.selector_id,
-                error=error and SerializableErrorInfo(error, [], "PermissionError"),
+                error=error and SerializableErrorInfo(error, [], of),
             )
         )  # fmt: skip
 
@@ -280,6 +280,13 @@ def test_a_sensor_whose_tick_failed_is_an_alert_until_one_does_not(stand: Stand)
     [alert] = stand.open()
     assert (alert.kind, alert.subject, alert.count) == ("sensor_error", "arrivals", 3)
     assert "/documents" in alert.detail
+    ended(TickStatus.SKIPPED)
+    stand.tick(lasting_conditions)
+    assert stand.open() == []
+    for _ in range(2):
+        ended(TickStatus.FAILURE, "the code server is gone", "_InactiveRpcError")
+    stand.tick(lasting_conditions)
+    assert [(a.subject, a.count) for a in stand.open()] == [("code location", 2)]
     ended(TickStatus.SKIPPED)
     stand.tick(lasting_conditions)
     assert stand.open() == []
