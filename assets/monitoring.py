@@ -11,6 +11,7 @@ from headwater.monitoring import drift
 from headwater.monitoring import feedback as feedback_days
 from headwater.monitoring import requests as request_days
 from headwater.records import digest_of
+from resources.alerts import ASSET, partitions
 from resources.environment import SettingsResource
 from resources.lake import LakeResource
 from resources.models import ModelsResource
@@ -97,3 +98,14 @@ def drift_report(settings: SettingsResource, lake: LakeResource, models: ModelsR
     if report.html_path:
         metadata["page"] = dg.MetadataValue.path(str(Path(report.html_path)))
     return dg.MaterializeResult(data_version=dg.DataVersion(report.digest), metadata=metadata)
+
+
+alerts = dg.AssetSpec(
+    ASSET,
+    description="What somebody must look at, an alert a partition: what changed, the failing"
+    " examples and the runbook. Written by the sensor `alert_delivery`; `headwater alerts` lists"
+    " the same.",
+    partitions_def=partitions,
+    group_name="monitoring",
+    owners=[ONCALL],
+)

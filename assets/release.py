@@ -8,7 +8,15 @@ import dagster as dg
 from assets.datasets import prompt_template
 from assets.embeddings import vector_index
 from assets.evaluation import generation_report, retrieval_report
-from assets.policies import ML, ONCALL, follows_source, on_change, table, version
+from assets.policies import (
+    ML,
+    ONCALL,
+    follows_source,
+    on_change,
+    table,
+    talks_to_others,
+    version,
+)
 from assets.training import base_model, lora_adapter
 from headwater.datasets.prompt import DEFAULT_PROMPT
 from headwater.guardrails.policy import load_policy
@@ -81,6 +89,7 @@ def release_candidate(
     automation_condition=on_change,
     freshness_policy=follows_source,
     kinds={"mlflow"},
+    retry_policy=talks_to_others,
     owners=[ML, ONCALL],
     code_version=_VERSION,
 )
@@ -111,6 +120,7 @@ def release(settings: SettingsResource) -> Any:
     group_name="release",
     automation_condition=on_change,
     kinds={"fastapi"},
+    retry_policy=talks_to_others,
     owners=[ONCALL],
     code_version="endpoint/1",
 )

@@ -5,10 +5,7 @@ import pytest
 
 from headwater.datasets import golden
 from headwater.documents.sources import FolderSource
-from headwater.monitoring.alerts import AlertInbox
 from headwater.settings import Settings
-from resources.alerts import AlertsResource
-from sensors.alerts import failed_checks, failed_runs
 from sensors.arrivals import arrivals_sensor
 from sensors.drift import drift
 
@@ -75,54 +72,3 @@ def test_drift_launches_one_retraining_for_a_reference(instance):
     report(instance, "drift", "r2", "d4")
     other = tick(instance, repeated.cursor)
     assert other.run_requests[0].run_key != fired.run_requests[0].run_key
-
-
-def evaluate_check(instance, passed: bool):
-    @dg.asset
-    def table() -> None: ...
-
-    @dg.asset_check(asset=table)
-    def sound() -> dg.AssetCheckResult:
-        return dg.AssetCheckResult(passed=passed, description="three rows lack a URI")
-
-    dg.materialize([table, sound], instance=instance, raise_on_error=False)
-
-
-def test_a_failed_check_is_one_alert_until_it_passes(tmp_path, instance):
-    inbox = AlertInbox(tmp_path)
-    resources = {"alerts": AlertsResource(path=str(tmp_path))}
-    cursor = None
-    for passed in (False, False):
-        evaluate_check(instance, passed)
-        context = dg.build_sensor_context(instance=instance, cursor=cursor, resources=resources)
-        failed_checks(context)
-        cursor = context.cursor
-    (alert,) = inbox.list("open")
-    assert (alert.kind, alert.subject, alert.cause) == ("check_failure", "table", "sound")
-    assert "three rows" in alert.detail and alert.runbook.endswith("check_failure.md")
-    evaluate_check(instance, True)
-    failed_checks(dg.build_sensor_context(instance=instance, cursor=cursor, resources=resources))
-    assert inbox.list("open") == []
-
-
-def test_a_failed_run_is_an_alert(tmp_path, instance):
-    @dg.op
-    def explode() -> None:
-        raise ValueError("the disk is full")
-
-    @dg.job
-    def nightly():
-        explode()
-
-    result = nightly.execute_in_process(instance=instance, raise_on_error=False)
-    context = dg.build_run_status_sensor_context(
-        sensor_name="failed_runs",
-        dagster_event=result.get_run_failure_event(),
-        dagster_instance=instance,
-        dagster_run=result.dagster_run,
-        resources={"alerts": AlertsResource(path=str(tmp_path))},
-    ).for_run_failure()
-    failed_runs(context)
-    (alert,) = AlertInbox(tmp_path).list("open")
-    assert (alert.subject, alert.cause) == ("nightly", "explode")
-    assert "disk is full" in alert.detail
