@@ -21,6 +21,8 @@ from headwater.settings import Settings
 
 #: Words before a number that tell what it is.
 _CONTEXT_CHARS = 60
+#: Words dropped where a text is cut: half a number or name would not be told as one.
+_LAST_WORDS = 8
 #: Passages whose verdict is remembered; they are the same few in many requests.
 _REMEMBERED = 4096
 
@@ -61,9 +63,16 @@ class Guard:
         pii.warm(self.policy.answer.entities)
 
     def question(self, text: str) -> CheckedQuestion:
-        """Judge and redact the user's question; the first rule that refuses is the one told."""
+        """Judge and redact the user's question; the first rule that refuses is the one told.
+
+        Of a question that is too long only the beginning is read, and by no other rule: what it
+        costs to read must be bounded.
+        """
         rules = self.policy.question
+        too_long = rules.max_chars is not None and len(text) > rules.max_chars
         readable = strip_invisible(text)
+        if too_long:
+            readable = readable[: rules.max_chars].rsplit(None, _LAST_WORDS)[0]
         logged, kinds = pii.redact(readable, rules.entities)
         asked = pii.redact(readable, self._model_entities)[0] if kinds else text
         decisions: list[Decision] = []
@@ -79,11 +88,11 @@ class Guard:
         if rules.entities:
             decisions.append(decide("pii", "redacted", kinds.total(), tuple(sorted(kinds))))
         if rules.max_chars is not None:
-            judge("length", int(len(text) > rules.max_chars), says.length)
-        if rules.injection is not None:
+            judge("length", int(too_long), says.length)
+        if rules.injection is not None and not too_long:
             found = suspicion(text)
             judge("injection", int(found.score >= rules.injection), says.injection, found.families)
-        if rules.profanity:
+        if rules.profanity and not too_long:
             judge("profanity", profanity.find(text, self.policy.profanity), says.profanity)
         return CheckedQuestion(
             logged=logged, asked=asked, refusal=refusal, decisions=tuple(decisions)
