@@ -37,7 +37,7 @@ from sensors.arrivals import observation
 #: Rebuilt by a decision to retrain, not because a document changed.
 TRAINING = ("sft_dataset", "lora_adapter")
 #: Looked at by the monitoring job, not by a build.
-MONITORING = ("requests", "drift_report")
+MONITORING = ("requests", "drift_report", "retraining_decision")
 #: The "partition" of an asset that has none.
 _WHOLE: tuple[None] = (None,)
 PID_TAG = "headwater/pid"

@@ -10,6 +10,7 @@ from assets.embeddings import vector_index
 from assets.partitions import settings
 from assets.policies import DATA, ML, TRAINING_POOL, on_change, table, version
 from headwater.datasets import golden, prompt, sft
+from headwater.monitoring import hard_questions
 from resources.environment import SettingsResource
 from resources.lake import LakeResource
 from resources.models import ModelsResource
@@ -86,7 +87,8 @@ def sft_dataset(
     """Question-answer rows made from the chunks, each with its source chunk and context.
 
     Headings, definitions and signatures, and questions that the base model writes and that
-    retrieve their own chunk. Rows close to a golden question are left out.
+    retrieve their own chunk. After a drift, users' questions that were answered poorly come first,
+    where a chunk answers them. Rows close to a golden question are left out.
     """
     from headwater.datasets.questions import QuestionWriter
     from headwater.embeddings.retrieve import open_retriever
@@ -104,6 +106,7 @@ def sft_dataset(
             max_rows=_recipe.dataset.max_rows,
             written_questions=_recipe.dataset.written_questions,
             seed=_recipe.seed,
+            asked=hard_questions.read(settings.get()),
         )
     rows = store.read("sft_dataset").to_pylist()
     return dg.MaterializeResult(

@@ -1,5 +1,7 @@
 """The jobs: build everything, retrain, and look at production. Schedules with them."""
 
+from datetime import timedelta
+
 import dagster as dg
 
 from assets.partitions import days, shard_range_tags
@@ -7,7 +9,7 @@ from assets.partitions import days, shard_range_tags
 #: Runs with this tag fill the machine, so the queue lets one through at a time.
 MACHINE = {"headwater/machine": "all"}
 
-_monitoring = dg.AssetSelection.assets("requests", "drift_report")
+_monitoring = dg.AssetSelection.assets("requests", "drift_report", "retraining_decision")
 #: dbt models on requests are refreshed with the requests.
 _request_models = dg.AssetSelection.assets("requests").downstream() & dg.AssetSelection.groups(
     "warehouse"
@@ -31,7 +33,7 @@ monitor = dg.define_asset_job(
     "monitor",
     selection=_monitoring | _request_models,
     partitions_def=days,
-    description="Read the request log of a day, refresh its marts, look for drift.",
+    description="Read the request log of a day, refresh its marts, look for drift, decide on it.",
 )
 
 
@@ -39,9 +41,13 @@ monitor = dg.define_asset_job(
     job=monitor, cron_schedule="*/30 * * * *", default_status=dg.DefaultScheduleStatus.RUNNING
 )
 def monitor_production(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
-    """Every half hour: today's requests, and drift against the reference window."""
+    """Every half hour: the requests since the last one, and drift against the reference window.
+
+    The day is that of half an hour ago, so that a day's last requests are read at midnight.
+    """
     now = context.scheduled_execution_time
-    return dg.RunRequest(run_key=now.isoformat(), partition_key=now.strftime("%Y-%m-%d"))
+    day = (now - timedelta(minutes=30)).strftime("%Y-%m-%d")
+    return dg.RunRequest(run_key=now.isoformat(), partition_key=day)
 
 
 jobs = [build, retrain, monitor]

@@ -161,7 +161,7 @@ class TrainingRow:
     """One supervised example, with the chunks it was made from."""
 
     id: str
-    kind: str  # "definition", "heading", "signature", "detail", "location", "written"
+    kind: str  # "definition", "heading", "signature", "detail", "location", "written", "asked"
     question: str
     answer: str
     chunk_id: str
