@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import dagster as dg
 
-from assets.partitions import days, shard_range_tags
+from assets.partitions import days, settings, shard_range_tags
 
 #: Runs with this tag fill the machine, so the queue lets one through at a time.
 MACHINE = {"headwater/machine": "all"}
@@ -38,15 +38,17 @@ monitor = dg.define_asset_job(
 
 
 @dg.schedule(
-    job=monitor, cron_schedule="*/30 * * * *", default_status=dg.DefaultScheduleStatus.RUNNING
+    job=monitor,
+    cron_schedule=f"*/{settings.monitor_minutes} * * * *",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
 )
 def monitor_production(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
-    """Every half hour: the requests since the last one, and drift against the reference window.
+    """Every half hour (HEADWATER_MONITOR_MINUTES): the requests since the last one, and drift.
 
-    The day is that of half an hour ago, so that a day's last requests are read at midnight.
+    The day is that of the look before, so that a day's last requests are read at midnight.
     """
     now = context.scheduled_execution_time
-    day = (now - timedelta(minutes=30)).strftime("%Y-%m-%d")
+    day = (now - timedelta(minutes=settings.monitor_minutes)).strftime("%Y-%m-%d")
     return dg.RunRequest(run_key=now.isoformat(), partition_key=day)
 
 
