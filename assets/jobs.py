@@ -25,9 +25,13 @@ build = dg.define_asset_job(
 retrain = dg.define_asset_job(
     "retrain",
     selection=_training
-    | dg.AssetSelection.assets("generation_report", "release_candidate", "release", "endpoint"),
+    # Both reports, for a candidate needs them to be of one index: the latest one on retrieval may
+    # be older than the documents that came with the drift.
+    | dg.AssetSelection.assets(
+        "retrieval_report", "generation_report", "release_candidate", "release", "endpoint"
+    ),
     tags=MACHINE,
-    description="New training rows, a new adapter, its evaluation, gates, release.",
+    description="New training rows, a new adapter, both reports, gates, release.",
 )
 monitor = dg.define_asset_job(
     "monitor",
