@@ -28,16 +28,15 @@ from assets.jobs import MACHINE
 from assets.partitions import shard_range_tags
 from assets.sources import source_entries
 from definitions import defs
-from headwater.documents.sources import asset_name
 from headwater.errors import HeadwaterError
 from headwater.settings import Settings
 from resources.failures import root_message
-from sensors.arrivals import observation
+from sensors.arrivals import look
 
 #: Rebuilt by a decision to retrain, not because a document changed.
 TRAINING = ("sft_dataset", "lora_adapter")
 #: Looked at by the monitoring job, not by a build.
-MONITORING = ("requests", "drift_report", "retraining_decision")
+MONITORING = ("requests", "feedback", "drift_report", "retraining_decision")
 #: The "partition" of an asset that has none.
 _WHOLE: tuple[None] = (None,)
 PID_TAG = "headwater/pid"
@@ -124,12 +123,11 @@ def _plan(instance: dg.DagsterInstance, settings: Settings, *, train: bool) -> P
     resolver = CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance))
     reasons: dict[str, str] = {}
     observed = []
-    for source in source_entries:
-        event = observation(source)
-        known = resolver.get_current_data_version(event.asset_key)
-        if known.value != event.data_version:
-            observed.append(event)
-            reasons["raw_documents"] = f"source {asset_name(source)} changed"
+    for arrival in look(source_entries, settings):
+        known = resolver.get_current_data_version(arrival.event.asset_key)
+        if known.value != arrival.event.data_version:
+            observed.append(arrival.event)
+            reasons[arrival.reads] = f"{arrival.name} changed"
     shards = settings.shard_keys()
     must_train = train
     for key in graph.toposorted_asset_keys:

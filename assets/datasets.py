@@ -9,7 +9,8 @@ from assets.documents import clean_documents, document_shards
 from assets.embeddings import vector_index
 from assets.partitions import settings
 from assets.policies import DATA, ML, TRAINING_POOL, on_change, table, version
-from headwater.datasets import golden, prompt, sft
+from assets.sources import golden_questions
+from headwater.datasets import golden, preferences, prompt, sft
 from headwater.monitoring import hard_questions
 from resources.environment import SettingsResource
 from resources.lake import LakeResource
@@ -21,7 +22,7 @@ _recipe = load_recipe(settings.recipe)
 
 
 @dg.asset(
-    deps=[clean_documents],
+    deps=[clean_documents, golden_questions],
     group_name="datasets",
     automation_condition=on_change,
     kinds={"deltalake"},
@@ -71,7 +72,15 @@ def prompt_template() -> Any:
 
 
 @dg.asset(
-    deps=["base_model", document_shards, vector_index, golden_set, prompt_template],
+    deps=[
+        "base_model",
+        document_shards,
+        vector_index,
+        golden_set,
+        prompt_template,
+        "requests",
+        "feedback",
+    ],
     group_name="datasets",
     kinds={"deltalake"},
     owners=[ML],
@@ -86,9 +95,10 @@ def sft_dataset(
 ) -> Any:
     """Question-answer rows made from the chunks, each with its source chunk and context.
 
-    Headings, definitions and signatures, and questions that the base model writes and that
-    retrieve their own chunk. After a drift, users' questions that were answered poorly come first,
-    where a chunk answers them. Rows close to a golden question are left out.
+    Corrections that people gave, with the trace they correct; after a drift, users' questions that
+    were answered poorly, where a chunk answers them; headings, definitions and signatures; and
+    questions that the base model writes and that retrieve their own chunk. Rows close to a golden
+    question are left out.
     """
     from headwater.datasets.questions import QuestionWriter
     from headwater.embeddings.retrieve import open_retriever
@@ -117,7 +127,35 @@ def sft_dataset(
             "validation": stats.validation,
             "by_kind": stats.by_kind,
             "left_out_as_golden": stats.dropped_leaks,
+            "corrections_without_passages": stats.dropped_gone,
             "written_by_model": f"{stats.written_kept} kept of {stats.written_tried} tried",
             "sample": table(rows, ["kind", "question", "answer", "uri"], limit=12),
+        },
+    )
+
+
+@dg.asset(
+    deps=[document_shards, golden_set, "requests", "feedback"],
+    group_name="datasets",
+    kinds={"deltalake"},
+    owners=[ML],
+    code_version=preferences.STAGE_VERSION,
+)
+def preference_pairs(lake: LakeResource) -> Any:
+    """A better and a worse answer to the same question, from ratings and corrections.
+
+    Each pair names the traces it comes from. Pairs close to a golden question are left out.
+    """
+    store = lake.get()
+    stats = preferences.build_preference_pairs(store)
+    rows = store.read("preference_pairs").to_pylist()
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(stats.digest),
+        metadata={
+            "dagster/row_count": stats.rows,
+            "by_source": stats.by_source,
+            "left_out_as_golden": stats.dropped_leaks,
+            "without_passages": stats.dropped_gone,
+            "sample": table(rows, ["source", "question", "chosen", "rejected"], limit=12),
         },
     )

@@ -77,7 +77,7 @@ def vector_index(
     Built beside the earlier version from what changed, then published by one rename. Versions
     that a release names are kept.
     """
-    from headwater.release.pointer import indexes_in_use
+    from headwater.release.traffic import indexes_in_use
 
     stats = index.publish_index(
         lake.get(),

@@ -9,10 +9,12 @@ from assets.partitions import days, settings, shard_range_tags
 #: Runs with this tag fill the machine, so the queue lets one through at a time.
 MACHINE = {"headwater/machine": "all"}
 
-_monitoring = dg.AssetSelection.assets("requests", "drift_report", "retraining_decision")
-#: dbt models on requests are refreshed with the requests.
-_request_models = dg.AssetSelection.assets("requests").downstream() & dg.AssetSelection.groups(
-    "warehouse"
+_monitoring = dg.AssetSelection.assets(
+    "requests", "feedback", "drift_report", "retraining_decision"
+)
+#: dbt models on requests and feedback are refreshed with them, and so are the pairs.
+_request_models = dg.AssetSelection.assets("requests", "feedback").downstream() & (
+    dg.AssetSelection.groups("warehouse") | dg.AssetSelection.assets("preference_pairs")
 )
 _training = dg.AssetSelection.assets("sft_dataset", "lora_adapter")
 
@@ -37,7 +39,7 @@ monitor = dg.define_asset_job(
     "monitor",
     selection=_monitoring | _request_models,
     partitions_def=days,
-    description="Read the request log of a day, refresh its marts, look for drift, decide on it.",
+    description="Read the logs of a day, refresh what is made of them, look for drift, decide on it.",
 )
 
 

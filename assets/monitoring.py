@@ -11,6 +11,7 @@ from assets.policies import DATA, ML, ONCALL, one_run, table, watches_production
 from headwater.datasets.prompt import DEFAULT_PROMPT
 from headwater.evaluation.cache import ResultCache
 from headwater.monitoring import drift, retraining
+from headwater.monitoring import feedback as feedback_days
 from headwater.monitoring import requests as request_days
 from headwater.records import digest_of
 from resources.environment import SettingsResource
@@ -48,7 +49,35 @@ def requests(
 
 
 @dg.asset(
-    deps=[requests],
+    group_name="monitoring",
+    partitions_def=days,
+    backfill_policy=one_run,
+    freshness_policy=watches_production,
+    kinds={"deltalake"},
+    owners=[DATA, ONCALL],
+    code_version=feedback_days.STAGE_VERSION,
+)
+def feedback(
+    context: dg.AssetExecutionContext, settings: SettingsResource, lake: LakeResource
+) -> Any:
+    """What people said of answers on a day: thumbs, corrections, tags, and choices between two.
+
+    Read from the endpoint's durable log; reading a day again replaces it.
+    """
+    stats = [
+        feedback_days.ingest_day(lake.get(), settings.get(), day) for day in context.partition_keys
+    ]
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(digest_of([day.digest for day in stats])),
+        metadata={
+            "dagster/row_count": sum(day.rows for day in stats),
+            "torn_lines": sum(day.torn for day in stats),
+        },
+    )
+
+
+@dg.asset(
+    deps=[requests, feedback],
     group_name="monitoring",
     freshness_policy=watches_production,
     kinds={"evidently"},

@@ -8,9 +8,10 @@ import dagster as dg
 from assets.datasets import prompt_template
 from assets.embeddings import vector_index
 from assets.evaluation import generation_report, retrieval_report
-from assets.policies import ML, ONCALL, follows_source, on_change, table
+from assets.policies import ML, ONCALL, follows_source, on_change, table, version
 from assets.training import base_model, lora_adapter
 from headwater.datasets.prompt import DEFAULT_PROMPT
+from headwater.guardrails.policy import load_policy
 from headwater.release import manifest
 from resources.endpoint import EndpointResource
 from resources.environment import SettingsResource, git_commit
@@ -31,14 +32,14 @@ _VERSION = f"manifest/{manifest.MANIFEST_VERSION}"
     group_name="release",
     automation_condition=on_change,
     owners=[ML],
-    code_version=_VERSION,
+    code_version=version(_VERSION, load_policy().reference),
 )
 def release_candidate(
     context: dg.AssetExecutionContext,
     settings: SettingsResource,
     models: ModelsResource,
 ) -> Any:
-    """The manifest of what would serve: base, adapter, prompt, index, settings, by digest.
+    """The manifest of what would serve: base, adapter, prompt, index, settings, guards, by digest.
 
     Its id is a digest of those parts alone; the evaluation, the run and the commit are noted
     beside them.
@@ -117,29 +118,34 @@ def endpoint(settings: SettingsResource, server: EndpointResource) -> Any:
     """The release that answers users, proven by real requests.
 
     Moves the pointer that the endpoint follows, waits until it says so, and asks it a question.
+    Where there is traffic to judge it by, a release with a new adapter or prompt starts as a
+    canary instead; the endpoint promotes it or takes it back.
     """
     import time
 
-    from headwater.release import pointer
     from headwater.release.assemble import load_candidate
+    from headwater.release.deploy import deploy
+    from headwater.serving.client import find_endpoint, wait_for_release
     from headwater.serving.connect import verify
 
     choices = settings.get()
     wanted = load_candidate(choices)
-    before = pointer.current(choices)
-    pointer.promote(choices, wanted.id, expected=before)
+    running = find_endpoint(choices)
+    deployed = deploy(choices, wanted.id, recent_answers=running.recent_answers if running else 0)
     started = time.monotonic()
-    with server.connect(choices) as (url, running):
-        proof = verify(url, wanted.id)
-    return dg.MaterializeResult(
-        data_version=dg.DataVersion(wanted.id),
-        metadata={
-            "release": wanted.id,
-            "before": before or "none",
-            "url": url if running else "none running; verified in this process",
-            "question": proof["question"],
-            "answer": proof["answer"],
-            "trace": proof["trace"],
-            "seconds": round(time.monotonic() - started, 2),
-        },
-    )
+    metadata: dict[str, Any] = {
+        "release": wanted.id,
+        "before": deployed.before or "none",
+        "canary": deployed.canary,
+        "why": deployed.why,
+    }
+    if deployed.canary and running is not None and deployed.before is not None:
+        wait_for_release(running.url, deployed.before, canary=wanted.id)
+        metadata["url"] = running.url
+    else:
+        with server.connect(choices) as (url, is_running):
+            proof = verify(url, wanted.id)
+        metadata |= {name: proof[name] for name in ("question", "answer", "trace")}
+        metadata["url"] = url if is_running else "none running; verified in this process"
+    metadata["seconds"] = round(time.monotonic() - started, 2)
+    return dg.MaterializeResult(data_version=dg.DataVersion(wanted.id), metadata=metadata)

@@ -1,4 +1,5 @@
-"""Group `sources`: one observed asset for each entry of sources.yaml.
+"""Group `sources`: what people put in. One observed asset for each entry of sources.yaml, and one
+for the questions they confirm.
 
 A source's data version is the digest of its listing, so that listing decides what is stale and
 bytes are read only where the listing changed.
@@ -6,7 +7,7 @@ bytes are read only where the listing changed.
 
 import dagster as dg
 
-from assets.policies import DATA
+from assets.policies import DATA, ML
 from headwater.documents.sources import (
     Source,
     asset_name,
@@ -39,6 +40,14 @@ def _observed(source: Source) -> dg.SourceAsset:
     return observe
 
 
+@dg.observable_source_asset(group_name="sources", tags={"owner": ML.removeprefix("team:")})
+def golden_questions() -> dg.ObserveResult:
+    """Questions that people added, confirmed or rejected by `headwater golden`."""
+    from headwater.datasets.golden import file_digest
+
+    return dg.ObserveResult(data_version=dg.DataVersion(file_digest(Settings().golden_file)))
+
+
 settings = Settings()
 source_entries = load_sources(settings.sources_file)
-source_assets = [_observed(source) for source in source_entries]
+source_assets = [*(_observed(source) for source in source_entries), golden_questions]

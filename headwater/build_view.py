@@ -183,6 +183,31 @@ def show_release(console: Console, found: dict[str, Any]) -> None:
         console.print(f"  {move['time']}  {what}, by {escape(move['actor'] + why)}")
 
 
+def show_traffic(console: Console, found: dict[str, Any]) -> None:
+    """The lines of `headwater releases traffic`."""
+    console.print(f"champion  {(found['champion'] or 'none')[:12]}")
+    if found["canary"]:
+        how = "judged by the endpoint" if found["judged"] else "A/B test"
+        console.print(
+            f"canary    {found['canary'][:12]}  {found['weight']:.0%} of users since "
+            f"{found['since']}, {how}"
+        )
+    if found["shadow"]:
+        console.print(f"shadow    {found['shadow'][:12]}")
+    judgement = found["judgement"]
+    if judgement:
+        console.print(f"evidence  {escape(judgement['reason'])}")
+        for signal, values in judgement["evidence"].items():
+            console.print(
+                f"  {signal:<11} e-value of harm {values['harm']:.3g}, "
+                f"of harmlessness {values['harmless']:.3g}"
+            )
+    for event in found["events"][-10:]:
+        who = f"{event['actor']}{': ' + event['reason'] if event['reason'] else ''}"
+        release = (event["release"] or "-")[:12]
+        console.print(f"{event['time']}  {event['change']:<10} {release}  {escape(who)}")
+
+
 #: Measures of the generation report: key, words.
 _MEASURES = (
     ("nll", "NLL of references, nats/token"),

@@ -13,6 +13,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict
+from getpass import getuser
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
@@ -358,6 +359,86 @@ def releases_rollback(
     )
     if as_json:
         _print_json({"release": serves, "taken_back": taken_back})
+
+
+@releases_app.command("canary")
+@_reports_errors
+def releases_canary(
+    release: Annotated[str, typer.Argument(help="An id, or its beginning.")],
+    *,
+    weight: Annotated[float, typer.Option(help="Share of users, 0 to 1.")] = 0.05,
+    judge: Annotated[
+        bool, typer.Option(help="Let the endpoint promote it or take it back; else an A/B test.")
+    ] = True,
+    reason: Annotated[str, typer.Option(help="Why, for the history.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Give a release a share of the users; each user stays with one release."""
+    from headwater.release import traffic
+
+    settings = Settings()
+    found = traffic.start_canary(
+        settings, release, weight, judged=judge, actor=getuser(), reason=reason
+    )
+    console.print(f"release [bold]{str(found.canary)[:12]}[/bold] answers {weight:.0%} of users")
+    if as_json:
+        _print_json(asdict(found))
+
+
+@releases_app.command("shadow")
+@_reports_errors
+def releases_shadow(
+    release: Annotated[str | None, typer.Argument(help="An id; none ends it.")] = None,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Have a release answer as well, unseen; its answers are in the request log."""
+    from headwater.release import traffic
+
+    found = traffic.set_shadow(Settings(), release, actor=getuser())
+    console.print(f"shadow: {(found.shadow or 'none')[:12]}")
+    if as_json:
+        _print_json(asdict(found))
+
+
+@releases_app.command("stop")
+@_reports_errors
+def releases_stop(
+    *,
+    reason: Annotated[str, typer.Option(help="Why, for the history.")] = "",
+    as_json: Json = False,
+) -> None:
+    """End the canary or A/B test; the champion answers everybody again."""
+    from headwater.release import traffic
+
+    settings = Settings()
+    canary = traffic.read(settings).canary
+    stopped = canary is not None and traffic.end_canary(
+        settings, canary, "stopped", actor=getuser(), reason=reason
+    )
+    console.print(f"stopped {str(canary)[:12]}" if stopped else "No canary runs.")
+    if as_json:
+        _print_json({"stopped": canary if stopped else None})
+
+
+@releases_app.command("traffic")
+@_reports_errors
+def releases_traffic(*, as_json: Json = False) -> None:
+    """Who answers whom now, what the canary shows, and what was changed when and why."""
+    from headwater.build_view import show_traffic
+    from headwater.release import traffic
+    from headwater.serving.client import canary_judgement, find_endpoint
+
+    settings = Settings()
+    running = find_endpoint(settings)
+    found = {
+        **asdict(traffic.read(settings)),
+        "judgement": canary_judgement(running.url) if running else None,
+        "events": traffic.events(settings),
+    }
+    show_traffic(console, found)
+    if as_json:
+        _print_json(found)
 
 
 def _follow(settings: Settings, release: str) -> None:

@@ -48,6 +48,32 @@ def read_json(path: Path) -> Any:
         return None
 
 
+def append_json(path: Path, value: Any) -> None:
+    """Append a value as a line of JSON and force it to disk; ends first what a kill has torn."""
+    with path.open("a+b") as file:
+        file.seek(0, os.SEEK_END)
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                file.write(b"\n")
+        file.write(json.dumps(value, sort_keys=True).encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_lines(path: Path) -> list[Any]:
+    """The values of a file of JSON lines, without those a kill has torn; [] where there is none."""
+    if not path.exists():
+        return []
+    values = []
+    for line in path.read_text("utf-8").splitlines():
+        try:
+            values.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue  # its writer was killed, so nobody was told that it was written
+    return values
+
+
 @contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
     """Fill a folder beside `target`, then publish it by one rename.

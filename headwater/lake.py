@@ -101,6 +101,18 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("uri", _text),
             ("context", pa.list_(_text)),
             ("split", _text),
+            ("trace", _text),
+        ]
+    ),
+    "preference_pairs": pa.schema(
+        [
+            ("id", _text),
+            ("question", _text),
+            ("context", pa.list_(_text)),
+            ("chosen", _text),
+            ("rejected", _text),
+            ("traces", pa.list_(_text)),
+            ("source", _text),
         ]
     ),
     "requests": pa.schema(
@@ -109,11 +121,14 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("trace", _text),
             ("time", pa.timestamp("us", tz="UTC")),
             ("release", _text),
+            ("arm", _text),
+            ("session", _text),
             ("question", _text),
             ("answer", _text),
             ("status", _text),
             ("streamed", pa.bool_()),
             ("refused", pa.bool_()),
+            ("ungrounded", pa.float64()),
             ("uris", pa.list_(_text)),
             ("scores", pa.list_(pa.float64())),
             ("chunk_ids", pa.list_(_text)),
@@ -124,11 +139,28 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("total_ms", pa.float64()),
         ]
     ),
+    "feedback": pa.schema(
+        [
+            ("day", _text),
+            ("id", _text),
+            ("time", pa.timestamp("us", tz="UTC")),
+            ("trace", _text),
+            ("release", _text),
+            ("user", _text),
+            ("thumb", _text),
+            ("correction", _text),
+            ("tags", pa.list_(_text)),
+            ("rival", _text),
+            ("rival_release", _text),
+            ("preferred", _text),
+        ]
+    ),
 }
 #: Tables whose rows are bucketed, and the column that does it.
 PARTITIONED = {
     "raw_documents": "shard", "clean_documents": "shard", "quarantine": "shard",
     "document_shards": "shard", "chunk_embeddings": "shard", "requests": "day",
+    "feedback": "day",
 }  # fmt: skip
 
 
@@ -153,10 +185,13 @@ class Lake:
         return None if table is None else table.version()
 
     def ensure(self, names: Iterable[str] = tuple(SCHEMAS)) -> None:
-        """Create the tables that are missing, empty."""
+        """Create the tables that are missing, empty, and the columns that are new."""
         for name in names:
-            if self._open(name) is None:
+            table = self._open(name)
+            if table is None:
                 self._write(name, SCHEMAS[name].empty_table(), mode="append", predicate=None)
+            else:
+                _add_new_columns(table, SCHEMAS[name])
 
     def read(
         self,
@@ -180,8 +215,13 @@ class Lake:
         if table is None or (where is not None and any(not v for v in where.values())):
             return schema.empty_table()
         filters = [(column, "in", list(values)) for column, values in (where or {}).items()]
-        rows = table.to_pyarrow_table(columns=list(schema.names), filters=filters or None)
-        return rows.cast(schema)
+        known = {field.name for field in table.schema().fields}
+        stored = [column for column in schema.names if column in known]
+        rows = table.to_pyarrow_table(columns=stored, filters=filters or None)
+        for field in schema:
+            if field.name not in known:  # written before the column was
+                rows = rows.append_column(field, pa.nulls(len(rows), field.type))
+        return rows.select(schema.names).cast(schema)
 
     def replace(self, name: str, rows: pa.Table, *, keys: Sequence[str]) -> int:
         """Replace whole partitions (`keys` of the partition column) in one commit.
@@ -201,7 +241,10 @@ class Lake:
         path.mkdir(parents=True, exist_ok=True)
         partition = PARTITIONED.get(name)
         options: dict[str, Any] = {"mode": "append"}
-        if mode == "overwrite" and self._open(name) is not None:
+        table = self._open(name)
+        if table is not None:
+            _add_new_columns(table, SCHEMAS[name])
+        if mode == "overwrite" and table is not None:
             options = {"mode": "overwrite", "predicate": predicate}
         deltalake.write_deltalake(
             str(path),
@@ -216,6 +259,14 @@ class Lake:
 def rows_to_table(name: str, rows: Iterable[Mapping[str, object]]) -> pa.Table:
     """Build a table of the schema called `name` from mappings; tuples become lists."""
     return pa.Table.from_pylist([dict(row) for row in rows], schema=SCHEMAS[name])
+
+
+def _add_new_columns(table: deltalake.DeltaTable, schema: pa.Schema) -> None:
+    """Give a table that an earlier version of Headwater wrote the columns it lacks, null."""
+    known = {field.name for field in table.schema().fields}
+    missing = [field for field in schema if field.name not in known]
+    if missing:
+        table.alter.add_columns(deltalake.Schema.from_arrow(pa.schema(missing)).fields)
 
 
 def _quote(value: str) -> str:

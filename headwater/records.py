@@ -161,13 +161,15 @@ class TrainingRow:
     """One supervised example, with the chunks it was made from."""
 
     id: str
-    kind: str  # "definition", "heading", "signature", "detail", "location", "written", "asked"
+    # "definition", "heading", "signature", "detail", "location", "written", "asked", "correction"
+    kind: str
     question: str
     answer: str
     chunk_id: str
     uri: str
     context: tuple[str, ...]  # chunk ids in the order the prompt shows them
     split: str  # "train" or "validation"
+    trace: str | None = None  # of a correction: the request whose answer it corrects
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,12 +1,41 @@
-"""Notices new, changed and vanished documents: observes each source by its listing."""
+"""Notices what people put in: new, changed and vanished documents, and questions they confirm."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import dagster as dg
 
+from headwater.datasets.golden import file_digest
 from headwater.documents.sources import Source, asset_name, list_items, listing_digest
+from headwater.settings import Settings
 
 
-def observation(source: Source) -> dg.AssetObservation:
-    """What a source holds now, as an observation whose data version is its listing's digest."""
+@dataclass(frozen=True, kw_only=True)
+class Arrival:
+    """What an input holds now, as an observation whose data version is a digest of it.
+
+    `reads` is the asset that is stale where the digest is another than before.
+    """
+
+    event: dg.AssetObservation
+    reads: str
+
+    @property
+    def name(self) -> str:
+        return self.event.asset_key.to_user_string()
+
+
+def look(sources: Sequence[Source], settings: Settings) -> list[Arrival]:
+    """Every input as it is now; listings are read, documents are not."""
+    questions = dg.AssetObservation(
+        asset_key="golden_questions",
+        tags={"dagster/data_version": file_digest(settings.golden_file)},
+    )
+    seen = [Arrival(event=_listing(source), reads="raw_documents") for source in sources]
+    return [*seen, Arrival(event=questions, reads="golden_set")]
+
+
+def _listing(source: Source) -> dg.AssetObservation:
     items = list_items(source)
     return dg.AssetObservation(
         asset_key=asset_name(source),
@@ -16,24 +45,20 @@ def observation(source: Source) -> dg.AssetObservation:
 
 
 def arrivals_sensor(sources: list[Source]) -> dg.SensorDefinition:
-    """A sensor that reports a source only when its listing is another than last time."""
+    """A sensor that reports an input only when it is another than last time."""
 
     @dg.sensor(
         name="arrivals",
         minimum_interval_seconds=15,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Lists every source and reports those that changed.",
+        description="Lists every source and reports those that changed, and confirmed questions.",
     )
     def arrivals(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        seen = [observation(source) for source in sources]
-        versions = {each.asset_key.to_user_string(): each.data_version or "" for each in seen}
+        seen = look(sources, Settings())
+        versions = {each.name: each.event.data_version or "" for each in seen}
         cursor = ";".join(f"{key}={version}" for key, version in sorted(versions.items()))
         before = dict(part.split("=", 1) for part in (context.cursor or "").split(";") if part)
-        changed = [
-            each
-            for each in seen
-            if before.get(each.asset_key.to_user_string()) != (each.data_version or "")
-        ]
+        changed = [each.event for each in seen if before.get(each.name) != versions[each.name]]
         if not changed:
             return dg.SkipReason("no source has changed")
         return dg.SensorResult(asset_events=changed, cursor=cursor)

@@ -3,6 +3,7 @@
 Knows LoRA weights and files; nothing about how they were learnt.
 """
 
+import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,11 @@ from headwater.base_model import BaseModel, load_torch
 from headwater.errors import HeadwaterError, IntegrityError
 from headwater.files import new_folder, read_json, write_json
 from headwater.records import digest_file, digest_of, short
+from headwater.release import manifest, pointer, traffic
 from headwater.settings import Settings
 from training.recipe import Recipe
+
+log = logging.getLogger("headwater")
 
 #: Part of every adapter's name: raise it when the same inputs give other weights.
 TRAINING_VERSION = 1
@@ -90,12 +94,26 @@ def load_adapter(folder: Path) -> Adapter:
 def current_adapter(settings: Settings) -> Adapter:
     """The adapter that the last training made, or found made.
 
+    One that a canary has taken back gives way to the champion's, so that changed documents still
+    find their way into a release while the next training is awaited.
+
     Raises:
         HeadwaterError: nothing was trained yet.
     """
     current = read_json(settings.adapters / CURRENT)
     if current is None:
         raise HeadwaterError("No adapter was trained yet.", mend="Run `headwater build`.")
+    champion = pointer.current(settings)
+    taken_back_with = traffic.rejected_adapters(settings).get(current["id"])
+    if champion is not None and taken_back_with is not None:
+        serving = manifest.load(settings, champion).adapter
+        if serving is not None:
+            log.warning(
+                "adapter %s was taken back with release %s; the champion's stays",
+                short(current["id"]),
+                short(taken_back_with),
+            )
+            return load_adapter((settings.root / serving.file).parent)
     return load_adapter(settings.adapters / current["id"])
 
 

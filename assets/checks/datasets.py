@@ -1,11 +1,14 @@
 """The contamination firewall: nothing that judges may teach."""
 
+from collections.abc import Sequence
+
 import dagster as dg
 
-from assets.datasets import golden_set, sft_dataset
+from assets.datasets import golden_set, preference_pairs, sft_dataset
 from assets.policies import table
 from headwater.datasets import firewall
 from headwater.datasets.golden import read_golden
+from headwater.datasets.preferences import pair_leaks, read_pairs
 from headwater.datasets.sft import read_rows
 from resources.lake import LakeResource
 
@@ -14,7 +17,17 @@ from resources.lake import LakeResource
 def no_golden_item_in_training(lake: LakeResource) -> dg.AssetCheckResult:
     """No training row is, or nearly is, a golden question; read back from the table."""
     store = lake.get()
-    leaks = firewall.leaks(read_rows(store), read_golden(store))
+    return _no_leaks(firewall.leaks(read_rows(store), read_golden(store)))
+
+
+@dg.asset_check(asset=preference_pairs, blocking=True, additional_deps=[golden_set])
+def no_golden_item_in_preferences(lake: LakeResource) -> dg.AssetCheckResult:
+    """No pair's question or answer is, or nearly is, golden; read back from the table."""
+    store = lake.get()
+    return _no_leaks(pair_leaks(read_pairs(store), read_golden(store)))
+
+
+def _no_leaks(leaks: Sequence[firewall.Leak]) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         passed=not leaks,
         metadata={

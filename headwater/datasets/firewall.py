@@ -9,8 +9,9 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-from headwater.records import GoldenItem, TrainingRow
+from headwater.records import GoldenItem
 
 #: Share of trigrams two texts must have in common to count as near-duplicates.
 RESEMBLANCE = 0.4
@@ -19,6 +20,19 @@ CONTAINMENT = 0.8
 _WORD = re.compile(r"\w+")
 
 Shingles = frozenset[tuple[str, ...]]
+
+
+class Example(Protocol):
+    """What is compared: a training row, or whatever may become one."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def question(self) -> str: ...
+
+    @property
+    def answer(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +44,7 @@ class Leak:
     similarity: float
 
 
-def leaks(rows: Sequence[TrainingRow], golden: Iterable[GoldenItem]) -> list[Leak]:
+def leaks(rows: Sequence[Example], golden: Iterable[GoldenItem]) -> list[Leak]:
     """Rows whose question is a golden question, or whose answer is its reference, or nearly.
 
     Returns one leak a row, the worst, in order of row id.

@@ -158,6 +158,12 @@ def build_golden_set(
     return stats
 
 
+def file_digest(path: Path) -> str:
+    """Names what people have confirmed, added and rejected; the same for no file and an empty one."""
+    content = read_file(path)
+    return digest_of(content.model_dump(mode="json"))
+
+
 def document_sources(lake: Lake) -> dict[str, str]:
     """URI of every document in the lake, with its source."""
     rows = lake.read("clean_documents", columns=["uri", "source"]).to_pylist()

@@ -1,8 +1,9 @@
 """`sft_dataset`: question-answer rows made from the chunks, for supervised fine-tuning.
 
 Each row names its source chunk and the passages its prompt shows, which are those that serving
-would retrieve. Rows close to a golden question are left out. Chunks are taken in the order of a
-hash of their text, so that an edited document changes few rows.
+would retrieve. Corrections that people gave come first, with the trace they correct. Rows close to
+a golden question are left out. Chunks are taken in the order of a hash of their text, so that an
+edited document changes few rows.
 """
 
 import logging
@@ -13,6 +14,7 @@ from itertools import zip_longest
 from typing import Any, Protocol
 
 from headwater.datasets.extract import Pair, best_sentences, locations, pairs
+from headwater.datasets.feedback import read_corrections
 from headwater.datasets.firewall import leaks
 from headwater.datasets.golden import read_golden
 from headwater.datasets.sentences import paragraphs
@@ -21,7 +23,7 @@ from headwater.lake import Lake, rows_to_table
 from headwater.progress import track
 from headwater.records import GoldenItem, Hit, TrainingRow, digest_of
 
-STAGE_VERSION = "sft/3"
+STAGE_VERSION = "sft/4"
 #: One document in this many is held out for validation.
 _VALIDATION_EVERY = 12
 #: A written question must retrieve its own chunk among this many.
@@ -46,13 +48,17 @@ class Retrieves(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SftStats:
-    """What was made; `written_*` count questions of the base model, `dropped_leaks` rows."""
+    """What was made; `written_*` count questions of the base model, `dropped_leaks` rows.
+
+    `dropped_gone` counts corrections none of whose passages is in the corpus any more.
+    """
 
     rows: int
     by_kind: dict[str, int]
     train: int
     validation: int
     dropped_leaks: int
+    dropped_gone: int
     written_kept: int
     written_tried: int
     digest: str
@@ -62,6 +68,7 @@ class SftStats:
 class _Candidate:
     chunk: dict[str, Any]
     pair: Pair
+    trace: str | None = None
 
 
 def build_sft_dataset(
@@ -89,18 +96,20 @@ def build_sft_dataset(
     Raises:
         HeadwaterError: the documents hold nothing to ask about.
     """
-    chunks = _chunks(lake, seed)
+    rows = _chunk_rows(lake)
+    chunks = _distinct_chunks(rows, seed)
+    corrected, gone = _corrected(lake, rows)
     askable = [chunk for chunk in chunks if paragraphs(chunk["text"])][:written_questions]
     written = list(_written(askable, ask, retriever))
     stated = _in_turns(_stated(chunks))
     wanted = list(_wanted(asked, chunks, retriever))[: max_rows // 2]
     golden = read_golden(lake)
-    clean, leaking = _without_leaks(_distinct([*wanted, *written, *stated]), golden)
+    clean, leaking = _without_leaks(_distinct([*corrected, *wanted, *written, *stated]), golden)
     if len(clean) < min(FEWEST, max_rows):
         more, leaking_more = _without_leaks(_distinct(_located(chunks)), golden)
         clean, leaking = [*clean, *more[: FEWEST - len(clean)]], leaking + leaking_more
     clean = clean[:max_rows]
-    texts = {chunk["id"]: chunk["text"] for chunk in chunks}
+    texts = {chunk["id"]: chunk["text"] for chunk in rows}
     kept = _with_both_splits(_with_context(clean, texts, retriever, top_k))
     if not kept:
         raise HeadwaterError(
@@ -117,6 +126,7 @@ def build_sft_dataset(
         train=sum(row.split == "train" for row in kept),
         validation=sum(row.split == "validation" for row in kept),
         dropped_leaks=leaking,
+        dropped_gone=gone,
         written_kept=kinds["written"],
         written_tried=len(askable),
         digest=digest_of(STAGE_VERSION, sorted(row.id for row in kept)),
@@ -125,7 +135,8 @@ def build_sft_dataset(
 
 def answered(lake: Lake, asked: Sequence[str], retriever: Retrieves) -> list[tuple[str, str]]:
     """Those of some questions that a chunk answers, each with the answer extracted from it."""
-    found = _wanted(asked, _chunks(lake, seed=0), retriever)
+    chunks = _distinct_chunks(_chunk_rows(lake), seed=0)
+    found = _wanted(asked, chunks, retriever)
     return [(each.pair.question, each.pair.answer) for each in found if each.pair.kind == "asked"]
 
 
@@ -138,18 +149,37 @@ def read_rows(lake: Lake) -> list[TrainingRow]:
     )
 
 
-def _chunks(lake: Lake, seed: int) -> list[dict[str, Any]]:
-    """One chunk for each distinct text, in an order that other documents do not change."""
+def _chunk_rows(lake: Lake) -> list[dict[str, Any]]:
+    """All chunks in order of document and place; `opens_section` marks a heading's first."""
     rows = lake.read("document_shards", columns=_COLUMNS).to_pylist()
     rows.sort(key=lambda row: (row["uri"], row["ordinal"]))
     opened: set[tuple[str, str]] = set()
-    distinct: dict[str, dict[str, Any]] = {}
     for row in rows:
         section = (row["uri"], row["heading"])
         row["opens_section"] = section not in opened
         opened.add(section)
+    return rows
+
+
+def _distinct_chunks(rows: Iterable[dict[str, Any]], seed: int) -> list[dict[str, Any]]:
+    """One chunk for each distinct text, in an order that other documents do not change."""
+    distinct: dict[str, dict[str, Any]] = {}
+    for row in rows:
         distinct.setdefault(row["embed_digest"], row)
     return sorted(distinct.values(), key=lambda row: digest_of(seed, row["embed_digest"]))
+
+
+def _corrected(lake: Lake, rows: Iterable[dict[str, Any]]) -> tuple[list[_Candidate], int]:
+    """Corrections on the first chunk of their trace that still exists, and how many have none."""
+    chunks = {row["id"]: row for row in rows}
+    corrections = read_corrections(lake)
+    found = []
+    for given in corrections:
+        chunk = next((chunks[id] for id in given.chunk_ids if id in chunks), None)
+        if chunk is not None:
+            pair = Pair(kind="correction", question=given.question, answer=given.correction)
+            found.append(_Candidate(chunk, pair, given.trace))
+    return found, len(corrections) - len(found)
 
 
 def _stated(chunks: Iterable[dict[str, Any]]) -> dict[str, list[_Candidate]]:
@@ -259,6 +289,7 @@ def _row(candidate: _Candidate) -> TrainingRow:
         uri=chunk["uri"],
         context=(chunk["id"],),
         split=_split(chunk["uri"]),
+        trace=candidate.trace,
     )
     return replace(row, id=digest_of(asdict(row)))
 

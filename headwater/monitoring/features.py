@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from headwater.lake import SCHEMAS, Lake
+from headwater.lake import Lake
 from headwater.records import digest_bytes, digest_of
 
 #: Numbers of each request, in the order of a sample's columns. NaN where one is not known.
@@ -165,11 +165,10 @@ def _sources(lake: Lake, uris: set[str]) -> dict[str, str]:
 
 
 def _thumbs(lake: Lake, traces: Sequence[str]) -> dict[str, float]:
-    """1 for up and 0 for down, by trace; empty where this installation collects no feedback."""
-    if "feedback" not in SCHEMAS:
-        return {}
-    rows = lake.read("feedback", columns=["trace", "thumb"], where={"trace": list(traces)})
-    return {row["trace"]: float(row["thumb"] == "up") for row in rows.to_pylist() if row["thumb"]}
+    """1 for up and 0 for down, by trace; the last word counts where there are several."""
+    rows = lake.read("feedback", columns=["trace", "time", "thumb"], where={"trace": list(traces)})
+    said = sorted(rows.to_pylist(), key=lambda row: row["time"])
+    return {row["trace"]: float(row["thumb"] == "up") for row in said if row["thumb"]}
 
 
 def _symbols(text: str) -> float:

@@ -19,8 +19,8 @@ from headwater.release.manifest import load, manifest_path
 from headwater.settings import Settings
 
 _COLUMNS = [
-    "day", "trace", "time", "release", "status", "question", "answer", "refused", "uris", "scores",
-    "chunk_ids",
+    "day", "trace", "time", "release", "arm", "status", "question", "answer", "refused", "uris",
+    "scores", "chunk_ids",
 ]  # fmt: skip
 #: Days over which traffic is counted.
 _WEEK = 7
@@ -99,7 +99,10 @@ class Requests:
         answered = [
             {**row, "adapter": adapter}
             for row in rows
-            if row["status"] == "ok" and (adapter := self._adapter_of(row["release"])) is not None
+            # A shadow's answer was shown to nobody, and its question was answered by the champion.
+            if row["status"] == "ok"
+            and row["arm"] != "shadow"
+            and (adapter := self._adapter_of(row["release"])) is not None
         ]
         return sorted(answered, key=_key)
 

@@ -4,17 +4,12 @@ A move is written to the history first and to `current.json` second, under one n
 move leaves the old release in force, and its line, of a number not reached, is not history.
 """
 
-import json
-import os
 from typing import Any
 
 from headwater.errors import HeadwaterError
-from headwater.files import read_json, write_json
+from headwater.files import append_json, read_json, read_lines, write_json
 from headwater.release import manifest
 from headwater.settings import Settings
-
-#: Promotions whose index versions are kept, so that a rollback needs no rebuild.
-REVERSIBLE = 10
 
 
 class PromotionConflict(HeadwaterError):
@@ -55,24 +50,31 @@ def promote(
             mend="See the evaluation report for the examples behind it.",
         )
     with manifest.locked(settings):
-        pointer = read_json(settings.releases / "current.json") or {"release": None, "sequence": 0}
-        if pointer["release"] == release.id:
-            return False
-        if pointer["release"] != expected:
-            raise PromotionConflict(
-                f"Release {pointer['release']} is current, not {expected}.",
-                mend="Another build has published meanwhile; build again.",
-            )
-        move = {
-            "sequence": pointer["sequence"] + 1,
-            "release": release.id,
-            "previous": expected,
-            "time": manifest.now(),
-            "actor": actor,
-            "reason": reason,
-        }
-        _append(settings, move)
-        write_json(settings.releases / "current.json", move)
+        return move(settings, release.id, expected, actor=actor, reason=reason)
+
+
+def move(
+    settings: Settings, release_id: str, expected: str | None, *, actor: str, reason: str
+) -> bool:
+    """The compare-and-set of `promote`, for a caller that holds `manifest.locked` already."""
+    pointer = read_json(settings.releases / "current.json") or {"release": None, "sequence": 0}
+    if pointer["release"] == release_id:
+        return False
+    if pointer["release"] != expected:
+        raise PromotionConflict(
+            f"Release {pointer['release']} is current, not {expected}.",
+            mend="Another build has published meanwhile; build again.",
+        )
+    line = {
+        "sequence": pointer["sequence"] + 1,
+        "release": release_id,
+        "previous": expected,
+        "time": manifest.now(),
+        "actor": actor,
+        "reason": reason,
+    }
+    append_json(settings.releases / "history.jsonl", line)
+    write_json(settings.releases / "current.json", line)
     return True
 
 
@@ -82,33 +84,8 @@ def history(settings: Settings) -> list[dict[str, Any]]:
     Keys: sequence, release, previous, time, actor, reason.
     """
     pointer = read_json(settings.releases / "current.json")
-    path = settings.releases / "history.jsonl"
-    if pointer is None or not path.exists():
+    if pointer is None:
         return []
-    moves: dict[int, dict[str, Any]] = {}
-    for line in path.read_text("utf-8").splitlines():
-        try:
-            move = json.loads(line)
-        except json.JSONDecodeError:
-            continue  # torn by a kill, so it never took effect
-        moves[move["sequence"]] = move  # of two with one number, the later took effect
+    # Of two with one number, the later took effect; a torn one never did.
+    moves = {move["sequence"]: move for move in read_lines(settings.releases / "history.jsonl")}
     return [moves[number] for number in sorted(moves) if number <= pointer["sequence"]]
-
-
-def indexes_in_use(settings: Settings) -> set[str]:
-    """Index versions of the releases one may still roll back to: the last `REVERSIBLE`."""
-    recent = {move["release"] for move in history(settings)[-REVERSIBLE:]}
-    return {manifest.load(settings, release).index for release in recent}
-
-
-def _append(settings: Settings, move: dict[str, Any]) -> None:
-    """Append one line and force it to disk; first end a line that a kill has torn."""
-    with (settings.releases / "history.jsonl").open("a+b") as file:
-        file.seek(0, os.SEEK_END)
-        if file.tell():
-            file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":
-                file.write(b"\n")
-        file.write(json.dumps(move, sort_keys=True).encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())

@@ -9,6 +9,7 @@ import base64
 import os
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from ipaddress import ip_address
 from typing import Any, TypeVar
 
@@ -20,7 +21,9 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from headwater.errors import HeadwaterError
+from headwater.release.canary import as_mapping
 from headwater.serving.answer import Decoding, Turn
+from headwater.serving.feedback_routes import feedback_router
 from headwater.serving.openai_types import (
     MODEL,
     ApiError,
@@ -30,10 +33,13 @@ from headwater.serving.openai_types import (
     event,
     usage,
 )
+from headwater.serving.pages_routes import pages_router
 from headwater.serving.service import Finished, Job, Limits, Service, as_api_error
 
 T = TypeVar("T")
 RELEASE_HEADER, TRACE_HEADER = "X-Headwater-Release", "X-Headwater-Trace"
+#: Keeps a conversation with one release while a canary runs; `user` in the body does the same.
+SESSION_HEADER = "X-Headwater-Session"
 #: Larger bodies are refused unread.
 MAX_BODY_BYTES = 4 * 2**20
 #: nginx's code for a client that closed the connection; nobody reads it.
@@ -59,6 +65,8 @@ def create_app(service: Service) -> FastAPI:
     _add_error_handlers(app, service)
     _add_api(app, service)
     _add_operations(app, service)
+    app.include_router(feedback_router(service))
+    app.include_router(pages_router(service))
     return app
 
 
@@ -67,7 +75,9 @@ def _add_api(app: FastAPI, service: Service) -> None:
     async def chat(body: ChatRequest, request: Request) -> Response:
         _check_model(body.model, service)
         turns = _turns(body, service.limits)
-        job = service.submit(turns, _decoding(body, service.limits), streamed=body.stream)
+        user = body.user or request.headers.get(SESSION_HEADER)
+        decoding = _decoding(body, service.limits)
+        job = service.submit(turns, decoding, streamed=body.stream, user=user)
         request.state.job = job
         try:
             if body.stream:
@@ -78,7 +88,7 @@ def _add_api(app: FastAPI, service: Service) -> None:
             raise
         tokens = usage(answer.prompt_tokens, answer.completion_tokens)
         reply = ChatReply(job.trace, job.release).whole(
-            answer.text, answer.finish_reason, tokens, answer.citations
+            answer.text, answer.finish_reason, tokens, answer.citations, answer.decisions
         )
         return JSONResponse(reply, headers=_headers(job))
 
@@ -128,6 +138,8 @@ def _add_operations(app: FastAPI, service: Service) -> None:
             "ready": release is not None,
             "release": release,
             "error": error and str(error),
+            "traffic": asdict(service.deployment.traffic),
+            "recent_answers": service.recent_answers(),
             "service": MODEL,
             "pid": os.getpid(),
         }
@@ -140,9 +152,19 @@ def _add_operations(app: FastAPI, service: Service) -> None:
     @app.post("/admin/reload")
     async def reload(request: Request) -> dict[str, Any]:
         """Load the release that the pointer names now, not at the next look at it."""
-        if request.client is None or not _is_loopback(request.client.host):
-            raise ApiError(403, "Only this machine may do that.", code="forbidden")
-        return {"release": await asyncio.to_thread(service.deployment.refresh)}
+        _only_this_machine(request)
+        release = await asyncio.to_thread(service.deployment.refresh)
+        return {"release": release, "canary": service.deployment.loaded("canary")}
+
+    @app.get("/admin/canary")
+    async def canary(request: Request) -> dict[str, Any]:
+        """What the evidence on the canary shows now; null without one."""
+        _only_this_machine(request)
+        found = service.canary.judgement()
+        return {
+            "canary": service.deployment.traffic.canary,
+            "judgement": found and as_mapping(found),
+        }
 
 
 def _add_error_handlers(app: FastAPI, service: Service) -> None:
@@ -206,7 +228,9 @@ async def _events(job: Job, first: str | Finished, *, include_usage: bool) -> As
         return
     end = item.response
     tokens = usage(end.prompt_tokens, end.completion_tokens)
-    yield reply.last(end.finish_reason, tokens, end.citations, include_usage=include_usage)
+    yield reply.last(
+        end.finish_reason, tokens, end.citations, end.decisions, include_usage=include_usage
+    )
 
 
 async def _while_connected(request: Request, work: Awaitable[T]) -> T:
@@ -299,6 +323,11 @@ def _route(request: Request) -> str:
 
 def _outcome(status: int) -> str:
     return "error" if status >= 500 else "rejected" if status == 429 else "invalid"
+
+
+def _only_this_machine(request: Request) -> None:
+    if request.client is None or not _is_loopback(request.client.host):
+        raise ApiError(403, "Only this machine may do that.", code="forbidden")
 
 
 def _is_loopback(host: str) -> bool:

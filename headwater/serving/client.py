@@ -22,13 +22,17 @@ class EndpointError(HeadwaterError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """A running endpoint; `error` tells why it has no release, or not the newest."""
+    """A running endpoint; `error` tells why it has no release, or not the newest.
+
+    `recent_answers` are the champion's in the last minutes that canary.yaml names.
+    """
 
     url: str
     pid: int
     ready: bool
     release: str | None
     error: str | None
+    recent_answers: int
 
 
 def endpoint_file(settings: Settings) -> Path:
@@ -56,6 +60,7 @@ def find_endpoint(settings: Settings) -> Endpoint | None:
         ready=ready["ready"],
         release=ready["release"],
         error=ready["error"],
+        recent_answers=ready["recent_answers"],
     )
 
 
@@ -87,8 +92,13 @@ def ask(url: str, question: str, *, timeout: float = 120.0) -> dict[str, Any]:
     }
 
 
-def wait_for_release(url: str, release: str, timeout: float = 60.0) -> None:
+def wait_for_release(
+    url: str, release: str, timeout: float = 60.0, *, canary: str | None = None
+) -> None:
     """Have the endpoint load what the pointer names, and wait until that is `release`.
+
+    Args:
+        canary: where given, wait until this one is loaded beside it, too.
 
     Raises:
         EndpointError: it cannot load it, or did not within `timeout` seconds.
@@ -105,14 +115,29 @@ def wait_for_release(url: str, release: str, timeout: float = 60.0) -> None:
             if reply.is_error:
                 last = _message(reply)
                 break
-            if reply.json()["release"] == release:
+            serves = reply.json()
+            if serves["release"] == release and canary in (None, serves["canary"]):
                 return
-            last = f"it serves {reply.json()['release']}"
+            last = f"it serves {serves['release']}"
         time.sleep(0.1)
     raise EndpointError(
         f"The endpoint at {url} did not load release {release}: {last}.",
         mend="See the endpoint's log, then build again.",
     )
+
+
+def canary_judgement(url: str) -> dict[str, Any] | None:
+    """What the endpoint's evidence on its canary shows now; None without a canary.
+
+    Raises:
+        EndpointError: it is not there.
+    """
+    try:
+        with _client(_READY_TIMEOUT) as client:
+            found: dict[str, Any] | None = client.get(f"{url}/admin/canary").json()["judgement"]
+    except httpx.HTTPError as error:
+        raise _unreachable(url, error) from error
+    return found
 
 
 def _body(question: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from headwater.guardrails.decisions import Decision
 from headwater.records import Hit
 
 #: The name under which the endpoint serves whatever release is current.
@@ -123,6 +124,7 @@ class ChatRequest(BaseModel):
     temperature: float | None = Field(None, ge=0, le=2)
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
     stop: Text | list[Text] | None = None
+    user: Text | None = Field(None, max_length=512)
 
     @model_validator(mode="after")
     def _supported(self) -> "ChatRequest":
@@ -194,7 +196,12 @@ class ChatReply:
         }
 
     def whole(
-        self, text: str, finish_reason: str, tokens: dict[str, int], cited: Sequence[Hit]
+        self,
+        text: str,
+        finish_reason: str,
+        tokens: dict[str, int],
+        cited: Sequence[Hit],
+        guard: Sequence[Decision] = (),
     ) -> dict[str, Any]:
         message = {"role": "assistant", "content": text, "refusal": None}
         choice = {
@@ -209,6 +216,7 @@ class ChatReply:
             "choices": [choice],
             "usage": tokens,
             "citations": [citation(hit) for hit in cited],
+            "guard": [decision.to_json() for decision in guard],
         }
 
     def first(self) -> bytes:
@@ -222,11 +230,15 @@ class ChatReply:
         finish_reason: str,
         tokens: dict[str, int],
         cited: Sequence[Hit],
+        guard: Sequence[Decision] = (),
         *,
         include_usage: bool,
     ) -> bytes:
-        """The closing chunks: the last one before [DONE] carries the citations."""
-        citations = {"citations": [citation(hit) for hit in cited]}
+        """The closing chunks: the last one before [DONE] carries citations and guard decisions."""
+        citations = {
+            "citations": [citation(hit) for hit in cited],
+            "guard": [decision.to_json() for decision in guard],
+        }
         if not include_usage:
             return self._chunk({}, finish_reason, **citations) + DONE
         tail = {**self._head, "object": "chat.completion.chunk", "choices": [], "usage": tokens}

@@ -10,6 +10,7 @@ import math
 import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -23,11 +24,16 @@ import numpy.typing as npt
 
 from headwater.documents.tokens import token_counter
 from headwater.errors import HeadwaterError
+from headwater.records import digest_of, short
+from headwater.release import traffic
+from headwater.release.canary import Outcome, load_policy, ungrounded
+from headwater.release.traffic import Arm
 from headwater.serving.answer import Decoding, PromptTooLongError, Response, Turn
+from headwater.serving.canary import CanaryWatch, Deaths, died_too_often
 from headwater.serving.metrics import Metrics
 from headwater.serving.openai_types import ApiError
 from headwater.serving.request_log import RequestEntry, RequestLog, Status, log_folder
-from headwater.serving.runtime import load_runtime
+from headwater.serving.runtime import Runtime, load_runtime
 from headwater.serving.swap import Deployment, NotReadyError
 from headwater.settings import Settings
 
@@ -50,6 +56,7 @@ class Limits:
     answer_tokens: int = 512
     embedding_texts: int = 256
     embeddings_waiting: int = 8
+    shadows_waiting: int = 4  # answers of a shadow at work or waiting; those beyond are left out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,12 +71,17 @@ class Job:
 
     Attributes:
         trace: names the request.
-        release: id of what answers, known with the first event.
+        key: of the user or session, who stays with one arm; the trace where there is none.
+        release, arm: what answers, known with the first event.
     """
 
-    def __init__(self, turns: Sequence[Turn], decoding: Decoding, *, streamed: bool) -> None:
+    def __init__(
+        self, turns: Sequence[Turn], decoding: Decoding, *, streamed: bool, user: str | None = None
+    ) -> None:
         self.trace = uuid.uuid4().hex
         self.turns, self.decoding, self.streamed = turns, decoding, streamed
+        self.key = user or self.trace
+        self.arm: Arm = "champion"
         self.time = datetime.now(UTC)
         self.started = time.perf_counter()
         self.release = ""
@@ -133,15 +145,20 @@ class Service:
         self.metrics = Metrics()
         self.deployment = Deployment(
             settings,
-            lambda release, before: load_runtime(settings, release, before),
+            self._load,
             swapped=self._swapped,
-            failed=lambda _: self.metrics.swaps.labels("failed").inc(),
+            failed=self._load_failed,
         )
+        self.canary = CanaryWatch(settings, load_policy(), ended=self._canary_ended)
+        self._answered: deque[float] = deque(maxlen=10_000)
+        self._deaths = Deaths(settings.serving / "canary.json")
         self._log = RequestLog(log_folder(settings))
         self._chats = _Gate(self.limits.workers + self.limits.waiting)
         self._embeddings = _Gate(1 + self.limits.embeddings_waiting)
         self._workers = ThreadPoolExecutor(self.limits.workers, "headwater-chat")
         self._encoding = ThreadPoolExecutor(1, "headwater-embed")
+        self._shadows = ThreadPoolExecutor(1, "headwater-shadow")
+        self._shadow_free = threading.Semaphore(self.limits.shadows_waiting)
 
     def start(self) -> None:
         """Load the current release in the background and follow the pointer."""
@@ -150,12 +167,24 @@ class Service:
     def close(self) -> None:
         """End the work at hand, then free the release and close the log."""
         self._workers.shutdown()
+        self._shadows.shutdown()
         self._encoding.shutdown()
         self.deployment.close()
+        self._deaths.forget()
         self._log.close()
 
-    def submit(self, turns: Sequence[Turn], decoding: Decoding, *, streamed: bool) -> Job:
+    def submit(
+        self,
+        turns: Sequence[Turn],
+        decoding: Decoding,
+        *,
+        streamed: bool,
+        user: str | None = None,
+    ) -> Job:
         """Take on a chat request.
+
+        Args:
+            user: names the user or session, who stays with one release while a canary runs.
 
         Raises:
             NotReadyError: no release is loaded.
@@ -165,9 +194,14 @@ class Service:
             pass
         self._chats.enter()
         self.metrics.in_flight.inc()
-        job = Job(turns, decoding, streamed=streamed)
+        job = Job(turns, decoding, streamed=streamed, user=user)
         self._workers.submit(self._work, job)
         return job
+
+    def recent_answers(self) -> int:
+        """Answers of the champion in the last minutes that the canary's policy names."""
+        since = time.monotonic() - 60 * self.canary.policy.recent_minutes
+        return sum(answered > since for answered in tuple(self._answered))
 
     async def embed(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.float32], int, str]:
         """Vectors of texts, their tokens in all, and the release whose encoder made them.
@@ -203,11 +237,12 @@ class Service:
     def _work(self, job: Job) -> None:
         """Answer one request in a worker's thread: pieces, log entry, end."""
         self.metrics.waited.observe(job.seconds)
+        began = time.perf_counter()
         response: Response | None = None
         status: Status = "ok"
         failure: Exception | None = None
         try:
-            with self.deployment.lease() as runtime:
+            with self.deployment.lease_for(job.key) as (job.arm, runtime):
                 job.release = runtime.id
                 response = Response(runtime, job.turns, job.decoding)
                 with closing(cast("Any", iter(response))) as pieces:
@@ -216,6 +251,7 @@ class Service:
             failure, status = as_api_error(error), "error"
         if failure is None and job.cancelled.is_set():
             status = "aborted"
+        worked = time.perf_counter() - began
         try:
             started = time.perf_counter()
             self._log.append(_entry(job, response, status))
@@ -229,6 +265,48 @@ class Service:
             job.post(failure)
         elif response is not None:
             job.post(Finished(response=response))
+        self._learn(job, response, failure, worked)
+
+    def _learn(
+        self, job: Job, response: Response | None, failure: Exception | None, seconds: float
+    ) -> None:
+        """Tell the canary's judge what a request has shown, and have the shadow answer it too.
+
+        A client that left has not seen the end. A refused question counts as an error of its arm:
+        clients ask both arms alike, so what differs is the release.
+        """
+        if job.cancelled.is_set() or not job.release:
+            return
+        outcome = _outcome(response, failure, seconds)
+        self.metrics.arms.labels(job.arm, "error" if outcome.error else "ok").inc()
+        if job.arm == "champion":
+            self._answered.append(time.monotonic())
+        now = self.deployment.traffic
+        try:
+            self.canary.observe(now, job.arm, job.release, outcome)
+        except (HeadwaterError, OSError) as error:
+            log.error("canary: %s", error)
+        if now.shadow is not None and self._shadow_free.acquire(blocking=False):
+            self._shadows.submit(self._shadow, job)
+
+    def _shadow(self, job: Job) -> None:
+        """Answer a request once more by the shadow release, for the log alone."""
+        try:
+            copy = _Shadowed(job)
+            with self.deployment.lease_for(None, "shadow") as (arm, runtime):
+                if arm != "shadow":
+                    return  # it has been ended meanwhile
+                copy.release = runtime.id
+                response = Response(runtime, job.turns, job.decoding)
+                for _ in response:
+                    pass
+            self._log.append(_entry(copy, response, "ok"))
+            self.metrics.arms.labels("shadow", "ok").inc()
+        except Exception as error:  # noqa: BLE001 - nobody waits for it; it is counted and logged
+            self.metrics.arms.labels("shadow", "error").inc()
+            log.warning("shadow: %s", error)
+        finally:
+            self._shadow_free.release()
 
     def _pump(self, job: Job, pieces: Any) -> None:
         if job.cancelled.is_set():
@@ -251,6 +329,27 @@ class Service:
             metrics.tokens.labels("completion").inc(response.completion_tokens)
             if response.refused:
                 metrics.refused.inc()
+            metrics.guard_seconds.observe(sum(response.guard_ms.values()) / 1000)
+            for decision in response.decisions:
+                metrics.guard.labels(decision.rule, decision.action).inc()
+
+    def _load(self, release: str, before: Runtime | None) -> Runtime:
+        """Load a release, unless it is a canary that endpoints die with."""
+        canary = traffic.read(self.settings).canary
+        if release == canary and died_too_often(self.settings, self._deaths, release):
+            raise HeadwaterError("The endpoint died with it before.", mend="Build another release.")
+        return load_runtime(self.settings, release, before)
+
+    def _canary_ended(self) -> None:
+        self.deployment.refresh()
+        self._deaths.forget()
+
+    def _load_failed(self, arm: Arm, release: str, error: HeadwaterError) -> None:
+        self.metrics.swaps.labels("failed").inc()
+        if arm == "canary":
+            self.canary.cannot_load(release, error)
+        elif arm == "shadow":
+            log.error("shadow: release %s cannot be loaded: %s", short(release), error)
 
     def _swapped(self, release: str) -> None:
         self.metrics.swaps.labels("ok").inc()
@@ -299,17 +398,52 @@ def as_api_error(error: Exception) -> ApiError:
     return ApiError(500, text, kind="server_error", code=type(error).__name__)
 
 
-def _entry(job: Job, response: Response | None, status: Status) -> RequestEntry:
+class _Shadowed:
+    """A request as the shadow's log entry names it: a trace of its own, with the same question."""
+
+    def __init__(self, job: Job) -> None:
+        self.trace = uuid.uuid4().hex
+        self.time, self.turns, self.streamed = job.time, job.turns, False
+        self.release, self.arm, self.key = "", "shadow", job.key
+        self.started = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self.started
+
+
+def _outcome(response: Response | None, failure: Exception | None, seconds: float) -> Outcome:
+    """What a request says of the release that answered it."""
+    return Outcome(
+        error=failure is not None,
+        refused=bool(response and response.refused),
+        seconds=seconds,
+        ungrounded=None if response is None or failure else _ungrounded(response),
+        leaked=response is not None and response.leaked,
+    )
+
+
+def _ungrounded(response: Response) -> float | None:
+    """Part of the answer's words that stand in none of its passages; None for a refusal."""
+    if response.refused:
+        return None
+    return ungrounded(response.text, [f"{hit.heading} {hit.text}" for hit in response.hits])
+
+
+def _entry(job: Job | _Shadowed, response: Response | None, status: Status) -> RequestEntry:
     hits = response.hits if response else []
     return RequestEntry(
         trace=job.trace,
         time=job.time,
         release=job.release,
-        question=job.turns[-1].content,
+        arm=job.arm,
+        session=digest_of("session", job.key)[:16],
+        question=response.question if response else "",
         answer=response.text if response else "",
         status=status,
         streamed=job.streamed,
         refused=bool(response and response.refused),
+        ungrounded=_ungrounded(response) if response and status == "ok" else None,
         uris=tuple(hit.uri for hit in hits),
         scores=tuple(hit.score for hit in hits),
         chunk_ids=tuple(hit.id for hit in hits),

@@ -6,6 +6,7 @@ import pytest
 from assets.checks.datasets import (
     enough_rows_to_train,
     golden_set_is_curated,
+    no_golden_item_in_preferences,
     no_golden_item_in_training,
 )
 from assets.checks.documents import chunks_meet_expectations, documents_meet_expectations
@@ -91,6 +92,24 @@ def test_the_firewall_reads_the_table_itself(lake, resource):
     answered = row(4, answer="About eighty degrees, since boiling water makes it bitter!")
     lake.overwrite("sft_dataset", rows_to_table("sft_dataset", [row(1), answered]))
     assert not no_golden_item_in_training(resource).passed
+
+
+def test_the_firewall_reads_the_pairs_too(lake, resource):
+    def pair(**changes):
+        fields = {"id": "p", "question": "How cold is iced tea?", "context": [SHA], "traces": ["t"]}
+        words = {"chosen": "As cold as its ice.", "rejected": "Lukewarm.", "source": "rating"}
+        return rows_to_table("preference_pairs", [fields | words | changes])
+
+    lake.overwrite("golden_set", rows_to_table("golden_set", [golden()]))
+    lake.overwrite("preference_pairs", pair())
+    assert no_golden_item_in_preferences(resource).passed
+    for leaked in (
+        pair(question="how hot should the water for green tea be"),
+        pair(chosen="About eighty degrees, since boiling water makes it bitter!"),
+        pair(rejected="About eighty degrees, since boiling water makes it bitter!"),
+    ):
+        lake.overwrite("preference_pairs", leaked)
+        assert not no_golden_item_in_preferences(resource).passed
 
 
 def test_enough_rows_to_train(lake, resource):

@@ -3,8 +3,10 @@
 import dagster as dg
 import pytest
 
+from headwater.datasets import golden
 from headwater.documents.sources import FolderSource
 from headwater.monitoring.alerts import AlertInbox
+from headwater.settings import Settings
 from resources.alerts import AlertsResource
 from sensors.alerts import failed_checks, failed_runs
 from sensors.arrivals import arrivals_sensor
@@ -17,16 +19,27 @@ def instance():
         yield instance
 
 
-def test_arrivals_reports_only_what_changed(tmp_path, instance):
-    (tmp_path / "a.md").write_text("# Tea\n\nTea is a drink.")
-    sensor = arrivals_sensor([FolderSource(name="drinks", path=tmp_path)])
+def test_arrivals_reports_only_what_changed(tmp_path, instance, monkeypatch):
+    monkeypatch.setenv("HEADWATER_HOME", str(tmp_path / "home"))
+    documents = tmp_path / "documents"
+    documents.mkdir()
+    (documents / "a.md").write_text("# Tea\n\nTea is a drink.")
+    sensor = arrivals_sensor([FolderSource(name="drinks", path=documents)])
     first = sensor(dg.build_sensor_context(instance=instance))
-    assert [event.asset_key.to_user_string() for event in first.asset_events] == ["drinks"]
+    assert [event.asset_key.to_user_string() for event in first.asset_events] == [
+        "drinks",
+        "golden_questions",
+    ]
     again = sensor(dg.build_sensor_context(instance=instance, cursor=first.cursor))
     assert isinstance(again, dg.SkipReason)
-    (tmp_path / "b.md").write_text("# Coffee\n\nCoffee is a drink too.")
+    (documents / "b.md").write_text("# Coffee\n\nCoffee is a drink too.")
     changed = sensor(dg.build_sensor_context(instance=instance, cursor=first.cursor))
-    assert changed.asset_events[0].data_version != first.asset_events[0].data_version
+    (event,) = changed.asset_events
+    assert event.data_version != first.asset_events[0].data_version
+    golden.add(Settings().golden_file, "What is tea?", "A drink.", "drinks:///a.md")
+    confirmed = sensor(dg.build_sensor_context(instance=instance, cursor=changed.cursor))
+    (event,) = confirmed.asset_events
+    assert event.asset_key.to_user_string() == "golden_questions"
 
 
 def decide(instance, *, drift: str, retrain: bool, reference: str = "r1", decision: str = "d1"):

@@ -4,17 +4,24 @@ import dataclasses
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
 from headwater.base_model import TINY, BaseModel, prepare
 from headwater.embeddings.encoder import Encoder
 from headwater.embeddings.retrieve import RetrievalSettings
 from headwater.embeddings.store import Contents, Point, open_store
-from headwater.records import Prompt, digest_of
+from headwater.lake import Lake, rows_to_table
+from headwater.records import Prompt, digest_of, shard_of
 from headwater.release import manifest, pointer
 from headwater.release.manifest import Release, pin_base
+from headwater.serving.feedback_log import read_feedback
+from headwater.serving.request_log import RequestEntry, RequestLog, log_folder
 from headwater.serving.server import serve_in_thread
 from headwater.settings import Settings
 
@@ -127,3 +134,62 @@ def served(origin: Settings, make_release: Callable[..., Release]) -> Iterator[t
     promote(origin, release)
     with serve_in_thread(origin) as url:
         yield url, release
+
+
+def fill_lake(
+    settings: Settings, rows: Sequence[dict[str, Any]], *, before: str = "", after: str = ""
+) -> None:
+    """Documents and chunks of the lake for the payloads of an index, the texts amid others."""
+    lake = Lake(settings.lake)
+    lake.ensure(["clean_documents", "document_shards", "golden_set"])
+    documents, chunks = [], []
+    for row in rows:
+        common = {"uri": row["uri"], "source": "s", "shard": shard_of(row["uri"], settings.shards)}
+        documents.append(
+            {**common, "title": row["title"], "language": "en", "headings": [], "licence": "",
+             "text": f"{before}{row['text']}{after}", "input_digest": "", "digest": ""}
+        )  # fmt: skip
+        chunks.append({**common, **row, "ordinal": 0, "tokens": 9, "embed_digest": row["id"],
+                       "digest": "", "input_digest": ""})  # fmt: skip
+    keys = sorted({row["shard"] for row in chunks})
+    lake.replace("clean_documents", rows_to_table("clean_documents", documents), keys=keys)
+    lake.replace("document_shards", rows_to_table("document_shards", chunks), keys=keys)
+
+
+def log_answer(settings: Settings, *entries: dict[str, Any]) -> None:
+    """Write requests into the endpoint's log as if they had been answered just now."""
+    log = RequestLog(log_folder(settings))
+    for number, entry in enumerate(entries):
+        fields: dict[str, Any] = {
+            "trace": f"{number:032x}", "time": datetime.now(UTC), "release": "r",
+            "question": "What is a headwater?", "answer": "A river's beginning.", "status": "ok",
+            "arm": "champion", "session": "s", "ungrounded": 0.5,
+            "streamed": False, "refused": False, "uris": ("old:///rivers.md",), "scores": (0.9,),
+            "chunk_ids": ("old-rivers",), "prompt_tokens": 1, "completion_tokens": 1,
+            "retrieve_ms": 1.0, "generate_ms": 1.0, "total_ms": 2.0,
+        }  # fmt: skip
+        log.append(RequestEntry(**{**fields, **entry}))
+    log.close()
+
+
+@dataclass
+class Endpoint:
+    """A served home of a test's own."""
+
+    url: str
+    settings: Settings
+    release: Release
+
+    def ask(self, question: str = "What is a headwater?") -> httpx.Response:
+        message = {"role": "user", "content": question}
+        body = {"messages": [message], "max_tokens": 8}
+        return httpx.post(f"{self.url}/v1/chat/completions", json=body, timeout=60)
+
+    def post(self, path: str, **body: Any) -> httpx.Response:
+        return httpx.post(f"{self.url}{path}", json=body, timeout=60)
+
+    def get(self, path: str, **params: Any) -> httpx.Response:
+        return httpx.get(f"{self.url}{path}", params=params, timeout=60)
+
+    def said(self) -> list[dict[str, Any]]:
+        return list(read_feedback(self.settings, datetime.now(UTC).date().isoformat()).rows)

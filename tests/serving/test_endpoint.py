@@ -353,7 +353,7 @@ def test_an_answer_that_cannot_be_logged_is_not_given(
     def full(*_: object) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("headwater.serving.request_log.os.write", full)
+    monkeypatch.setattr("headwater.serving.durable_log.os.write", full)
     whole = chat(url, max_tokens=2)
     assert whole.status_code == 500
     assert "request log" in whole.json()["error"]["message"]

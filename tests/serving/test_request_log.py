@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from headwater.lake import SCHEMAS, rows_to_table
-from headwater.serving import request_log
+from headwater.serving import durable_log
+from headwater.serving.durable_log import DurableLogError
 from headwater.serving.request_log import (
     RequestEntry,
     RequestLog,
-    RequestLogError,
     log_folder,
     logged_days,
     read_requests,
@@ -34,6 +34,9 @@ def entry(trace: str = "t", **changes: Any) -> RequestEntry:
         "trace": trace,
         "time": datetime(2026, 3, 1, 12, 0, 0, 250000, tzinfo=UTC),
         "release": "r" * 64,
+        "arm": "champion",
+        "session": "s",
+        "ungrounded": 0.5,
         "question": "What is a \N{SNOWMAN}?\nSecond line",
         "answer": "Snow.",
         "status": "ok",
@@ -137,7 +140,7 @@ def test_what_comes_at_once_shares_a_sync(
 
     log = RequestLog(log_folder(settings))
     log.append(entry("first"))
-    monkeypatch.setattr(request_log.os, "fsync", slow)
+    monkeypatch.setattr(durable_log.os, "fsync", slow)
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(lambda number: log.append(entry(f"{number:03}")), range(160)))
     log.close()
@@ -157,8 +160,8 @@ def test_a_refused_write_is_told_and_does_not_spoil_later_ones(
     log = RequestLog(log_folder(settings))
     log.append(entry("a"))
     with monkeypatch.context() as patch:
-        patch.setattr(request_log.os, "write", torn)
-        with pytest.raises(RequestLogError, match="No space left"):
+        patch.setattr(durable_log.os, "write", torn)
+        with pytest.raises(DurableLogError, match="No space left"):
             log.append(entry("b"))
     log.append(entry("c"))
     log.close()
@@ -171,7 +174,7 @@ def test_a_closed_log_refuses(settings: Settings) -> None:
     log = RequestLog(log_folder(settings))
     log.close()
     log.close()
-    with pytest.raises(RequestLogError, match="closed"):
+    with pytest.raises(DurableLogError, match="closed"):
         log.append(entry())
 
 

@@ -44,10 +44,18 @@ def request(
 ) -> dict[str, Any]:
     return {
         "day": "2026-01-02", "trace": trace, "time": datetime(2026, 1, 2, 3, tzinfo=UTC),
-        "release": "r1", "question": "Why?", "answer": "Because.", "status": status,
+        "release": "r1", "arm": "champion", "session": "s", "ungrounded": 0.5, "question": "Why?", "answer": "Because.", "status": status,
         "streamed": False, "refused": refused, "uris": ["a", "b"], "scores": [0.25, 0.75],
         "chunk_ids": ["a-0", "b-0"], "prompt_tokens": 7, "completion_tokens": 3,
         "retrieve_ms": 1.0, "generate_ms": ms - 1.0, "total_ms": ms,
+    }  # fmt: skip
+
+
+def feedback(id: str, trace: str, *, day: str = "2026-01-02", **said: Any) -> dict[str, Any]:
+    nothing = dict.fromkeys(("thumb", "correction", "rival", "rival_release", "preferred"))
+    return {
+        "day": day, "id": id, "time": datetime.fromisoformat(f"{day}T04:00:00+00:00"),
+        "trace": trace, "release": "r1", "user": "", "tags": [], **nothing, **said,
     }  # fmt: skip
 
 

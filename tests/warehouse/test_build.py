@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from headwater.lake import rows_to_table
-from tests.warehouse.conftest import Warehouse, chunk, document, raw, request
+from tests.warehouse.conftest import Warehouse, chunk, document, feedback, raw, request
 
 
 def fill(warehouse: Warehouse) -> None:
@@ -28,6 +28,22 @@ def fill(warehouse: Warehouse) -> None:
         request("t4", refused=True, ms=20.0),
         key="2026-01-02",
     )
+    warehouse.write(
+        "feedback",
+        feedback("f1", "t1", thumb="down"),
+        feedback("f2", "t2", correction="Better."),
+        key="2026-01-02",
+    )
+
+
+def test_the_same_said_on_two_days_is_one_row(warehouse: Warehouse) -> None:
+    fill(warehouse)
+    again = feedback("f1", "t1", day="2026-01-03", thumb="down")
+    warehouse.write("feedback", again, key="2026-01-03")
+    assert warehouse.dbt("build", "--select", "stg_requests", "stg_feedback").success
+    staged = warehouse.mart("stg_feedback")
+    assert staged.column("feedback_id").to_pylist() == ["f2", "f1"]
+    assert staged.column("day").to_pylist()[1] == date(2026, 1, 3)
 
 
 def outcome(result) -> dict[str, str]:  # type: ignore[no-untyped-def]
@@ -38,7 +54,7 @@ def test_lake_without_rows_gives_marts_without_rows(warehouse: Warehouse) -> Non
     result = warehouse.dbt("build")
     assert result.success, outcome(result)
     files = sorted(path.name for path in (warehouse.home / "warehouse").iterdir())
-    assert len(files) == 10
+    assert len(files) == 12
     assert {name: warehouse.mart(Path(name).stem).num_rows for name in files} == dict.fromkeys(
         files, 0
     )
@@ -72,6 +88,11 @@ def test_marts_tell_what_the_lake_holds(warehouse: Warehouse) -> None:
     assert (day["day"], day["release_id"], day["requests"]) == (date(2026, 1, 2), "r1", 4)
     assert (day["answered"], day["refused"], day["unfinished"]) == (2, 1, 1)
     assert (day["total_ms_median"], day["top_score_mean"]) == (20.0, 0.75)
+
+    assert "pass" in outcome(result)["last_word_of_each_person_counts"]
+    [said] = warehouse.mart("feedback_by_release_day").to_pylist()
+    assert (said["answers"], said["with_feedback"]) == (2, 2)
+    assert (said["thumbs_up"], said["thumbs_down"], said["corrections"]) == (0, 1, 1)
 
 
 def test_rows_of_replaced_shards_are_not_read(warehouse: Warehouse) -> None:

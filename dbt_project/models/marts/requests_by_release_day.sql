@@ -1,4 +1,5 @@
--- One row a release and day: how much it was asked, how it answered, and how fast.
+-- One row a release and day: how much it was asked, how it answered, and how fast. What a shadow
+-- answered, nobody saw.
 select
     day,
     release_id,
@@ -16,5 +17,6 @@ select
     quantile_cont(total_ms, 0.5) as total_ms_median,
     quantile_cont(total_ms, 0.95) as total_ms_p95
 from {{ ref("stg_requests") }}
+where arm <> 'shadow'
 group by day, release_id
 order by day, release_id

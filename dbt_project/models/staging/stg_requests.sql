@@ -3,6 +3,7 @@ select
     cast(day as date) as day,
     "time" as asked_at,
     "release" as release_id,
+    coalesce(arm, 'champion') as arm,
     status,
     streamed,
     refused,
