@@ -36,7 +36,7 @@ from sensors.arrivals import look
 #: Rebuilt by a decision to retrain, not because a document changed.
 TRAINING = ("sft_dataset", "lora_adapter")
 #: Looked at by the monitoring job, not by a build.
-MONITORING = ("requests", "feedback", "drift_report")
+MONITORING = ("requests", "feedback", "drift_report", "retraining_decision", "ab_report")
 #: The "partition" of an asset that has none.
 _WHOLE: tuple[None] = (None,)
 Event = Callable[[str, str, dict[str, Any]], None]

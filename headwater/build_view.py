@@ -114,6 +114,32 @@ def show_status(console: Console, found: dict[str, Any]) -> None:
     console.print(f"endpoint {endpoint['url'] or '-'}  {state}")
 
 
+def show_drift(console: Console, found: dict[str, Any]) -> None:
+    """The tables of `headwater drift`."""
+    console.print(f"\ndrift: [bold]{found['status']}[/bold]")
+    if found["panels"]:
+        console.print(
+            f"  evidence {found['evidence']:.3g} after {found['windows']} windows;"
+            f" {found['threshold']:.0f} is a drift (false alarms at most {found['alpha']:.0%})"
+        )
+        table = Table()
+        for column in ("panel", "evidence", "p_value", "reference", "current"):
+            table.add_column(column)
+        for name, panel in found["panels"].items():
+            shown = [panel[key] for key in ("evidence", "p_value", "reference", "current")]
+            table.add_row(name, *("-" if value is None else f"{value:.3g}" for value in shown))
+        console.print(table)
+    for example in found["examples"]:
+        console.print(f"  {escape(example['question'])}  [dim]{example['trace']}[/dim]")
+    decision = found["decision"]
+    if decision is not None:
+        console.print(
+            f"decision: [bold]{decision['verdict']}[/bold]  [dim]{decision['time']}[/dim]"
+        )
+        for reason in decision["reasons"]:
+            console.print(f"  {escape(reason)}")
+
+
 def show_releases(console: Console, rows: list[dict[str, Any]]) -> None:
     """The table of `headwater releases list`."""
     if not rows:

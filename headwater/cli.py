@@ -41,6 +41,8 @@ app.add_typer(sources_app, name="sources")
 app.add_typer(golden_app, name="golden")
 app.add_typer(releases_app, name="releases")
 app.add_typer(alerts_app, name="alerts")
+drift_app = typer.Typer(help="Whether production is still asked what it was asked.")
+app.add_typer(drift_app, name="drift")
 
 #: For people; standard output is kept for what a script reads.
 console = Console(stderr=True, highlight=False)
@@ -606,6 +608,31 @@ def golden_review(
             break
     if as_json:
         _print_json(counts)
+
+
+@drift_app.callback(invoke_without_command=True)
+@_reports_errors
+def drift(context: typer.Context, *, as_json: Json = False) -> None:
+    """The evidence for drift by panel, and what was decided about it."""
+    if context.invoked_subcommand is None:
+        _show_drift(as_json=as_json)
+
+
+@drift_app.command("status")
+@_reports_errors
+def drift_status(*, as_json: Json = False) -> None:
+    """The same as `headwater drift`."""
+    _show_drift(as_json=as_json)
+
+
+def _show_drift(*, as_json: bool) -> None:
+    from headwater.build_view import show_drift
+    from headwater.monitoring.status import drift_status as read_drift
+
+    found = read_drift(Settings())
+    show_drift(console, found)
+    if as_json:
+        _print_json(found)
 
 
 def main() -> None:

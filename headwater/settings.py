@@ -65,6 +65,10 @@ class Settings(BaseSettings):
     )
     threads: int = Field(default_factory=lambda: min(os.cpu_count() or 2, 8), ge=1)
 
+    monitor_minutes: int = Field(
+        default=30, ge=1, le=30, description="Between two looks at production."
+    )
+
     vectors: Literal["edge", "qdrant"] = Field(default="edge", description="Vector store backend.")
     qdrant_url: str = "http://127.0.0.1:6333"
 

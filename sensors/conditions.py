@@ -83,30 +83,30 @@ def stale_assets(
 
 
 def drift(instance: dg.DagsterInstance, inbox: AlertInbox, facts: Facts) -> None:
-    """What the latest drift report says."""
-    event = instance.get_latest_materialization_event(dg.AssetKey("drift_report"))
+    """What the latest decision on a drift says: of which panel, and whether it is worth anything."""
+    event = instance.get_latest_materialization_event(dg.AssetKey("retraining_decision"))
     materialization = event.asset_materialization if event else None
     if event is None or materialization is None:
         return
-    said = {name: value.value for name, value in materialization.metadata.items()}
+    said: dict[str, Any] = {name: value.value for name, value in materialization.metadata.items()}
     moment = iso(event.timestamp)
-    if said.get("status") != "drift":
+    if said["drift"] != "drift":
         inbox.well("drift", "requests", facts=facts.general, time=moment)
         return
-    examples = said.get("examples")
     inbox.failed(
         Finding(
             kind="drift",
             subject="requests",
             cause="differ from the reference",
             event=f"drift:{event.run_id}:{event.timestamp}",
-            detail=str(said.get("panels", "")),
+            detail=f"Panel {said['panel']}, evidence {said['evidence']:.3g}."
+            f" Decision: {said['verdict']}. {' '.join(said['reasons'])}",
             owner="team:ml",
             severity="warning",
             time=moment,
-            examples=examples if isinstance(examples, list) else [],
+            examples=said["examples"],
             facts=facts.general,
-            place="/assets/drift_report",
+            place="/assets/retraining_decision",
             run=event.run_id,
         )
     )

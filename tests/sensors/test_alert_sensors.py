@@ -206,18 +206,26 @@ def test_stale_is_what_has_something_newer_to_be_made_from(stand: Stand) -> None
     assert stand.open() == []
 
 
-def test_drift_is_an_alert_while_the_latest_report_says_so(stand: Stand) -> None:
+def test_drift_is_an_alert_while_the_latest_decision_says_so(stand: Stand) -> None:
     for status, waiting in (("ok", 0), ("drift", 1), ("drift", 1), ("ok", 0)):
         stand.instance.report_runless_asset_event(
             dg.AssetMaterialization(
-                "drift_report",
-                metadata={"status": status, "examples": [{"trace": "t1", "question": "Roses?"}]},
+                "retraining_decision",
+                metadata={
+                    "drift": status,
+                    "verdict": "not_worth_it",
+                    "panel": "question_topics",
+                    "evidence": 250.0,
+                    "reasons": ["A third of the traffic is new."],
+                    "examples": [{"trace": "t1", "question": "Roses?"}],
+                },
             )
         )
         stand.tick(lasting_conditions)
         assert len(stand.open()) == waiting
     [alert] = stand.inbox.list()
     assert alert.count == 2 and alert.examples[0]["trace"] == "t1"
+    assert "question_topics" in alert.detail and "A third" in alert.detail
 
 
 def test_a_run_that_says_nothing_is_stuck_until_it_ends(stand: Stand, monkeypatch) -> None:

@@ -39,12 +39,21 @@ def test_arrivals_reports_only_what_changed(tmp_path, instance, monkeypatch):
     assert event.asset_key.to_user_string() == "golden_questions"
 
 
-def report(instance, status: str, reference: str, digest: str):
+def decide(instance, *, drift: str, retrain: bool, reference: str = "r1", decision: str = "d1"):
     instance.report_runless_asset_event(
         dg.AssetMaterialization(
-            "drift_report",
-            metadata={"status": status, "reference": reference},
-            tags={"dagster/data_version": digest},
+            "retraining_decision",
+            metadata={
+                "drift": drift,
+                "retrain": retrain,
+                "verdict": "retrain" if retrain else "not_worth_it",
+                "reference": reference,
+                "decision": decision,
+                "panel": "question_topics",
+                "evidence": 250.0,
+                "reasons": ["A third of the traffic is new."],
+                "examples": [{"trace": "t1", "question": "What is mulch?", "unlike": 0.8}],
+            },
         )
     )
 
@@ -53,22 +62,35 @@ def tick(instance, cursor=None):
     from definitions import defs
 
     context = dg.build_sensor_context(
-        instance=instance, cursor=cursor, repository_def=defs.get_repository_def()
+        instance=instance,
+        cursor=cursor,
+        repository_def=defs.get_repository_def(),
     )
     return drift.evaluate_tick(context)
 
 
-def test_drift_launches_one_retraining_for_a_reference(instance):
-    report(instance, "ok", "r1", "d1")
+def test_a_decision_to_retrain_launches_one_run(instance):
+    decide(instance, drift="ok", retrain=False)
     quiet = tick(instance)
     assert not quiet.run_requests and "ok" in quiet.skip_message
-    report(instance, "drift", "r1", "d2")
+    decide(instance, drift="drift", retrain=True)
     fired = tick(instance, quiet.cursor)
-    assert [request.job_name or "retrain" for request in fired.run_requests] == ["retrain"]
-    report(instance, "drift", "r1", "d3")
-    repeated = tick(instance, fired.cursor)
-    # The same run key: the daemon launches nothing twice.
-    assert repeated.run_requests[0].run_key == fired.run_requests[0].run_key
-    report(instance, "drift", "r2", "d4")
-    other = tick(instance, repeated.cursor)
-    assert other.run_requests[0].run_key != fired.run_requests[0].run_key
+    (request,) = fired.run_requests
+    assert (request.job_name or "retrain") == "retrain"
+    assert request.tags["headwater/drift_panel"] == "question_topics"
+    assert request.tags["headwater/drift_traces"] == "t1"
+    # A tick that was killed before its cursor was kept, and a decision that still stands.
+    repeated = tick(instance, quiet.cursor)
+    decide(instance, drift="drift", retrain=True)
+    standing = tick(instance, fired.cursor)
+    keys = {each.run_requests[0].run_key for each in (fired, repeated, standing)}
+    assert keys == {request.run_key}  # the daemon launches nothing twice
+    decide(instance, drift="drift", retrain=True, decision="d2")
+    second = tick(instance, standing.cursor)
+    assert second.run_requests[0].run_key != request.run_key
+
+
+def test_a_drift_that_is_not_worth_it_launches_nothing(instance):
+    decide(instance, drift="drift", retrain=False)
+    said = tick(instance)
+    assert not said.run_requests and "not_worth_it" in said.skip_message
