@@ -43,14 +43,14 @@ def _article(alert: Alert, runbooks: str) -> str:
     times = "once" if alert.count == 1 else f"{alert.count} times"
     runbook = _link(f"{runbooks.rstrip('/')}/{alert.runbook}" if runbooks else "", alert.runbook)
     well = f" since it was well, {_time(alert.last_well)}" if alert.last_well else ""
+    place = f" · {_link(alert.place, 'where it happened')}" if alert.place else ""
     return f"""<article class="{state}" id="{escape(alert.id)}">
 <h2>{escape(alert.title)}</h2>
 <p class="quiet">{escape(alert.id)} · {state} · seen {times}, first {_time(alert.first_seen)}, last
 {_time(alert.last_seen)}{ended} · owner {escape(alert.owner)}{_acknowledged(alert)}</p>
 <pre>{escape(alert.detail)}</pre>
 {_table(f"Changed{well}", alert.changed)}{_table("Examples", alert.examples)}
-<p>{_link(alert.link, "In the Dagster UI")} · {_link(alert.place, "where it happened")} · runbook
-{runbook}</p></article>
+<p>{_link(alert.link, "In the Dagster UI")}{place} · runbook {runbook}</p></article>
 """
 
 
