@@ -17,7 +17,7 @@ import psutil
 from headwater.files import write_json
 
 RESULTS = Path(__file__).parent / "results"
-PARTS = ("pipeline", "embedding", "training", "endpoint")
+PARTS = ("pipeline", "embedding", "training", "endpoint", "guardrails")
 
 
 def machine() -> dict[str, Any]:
