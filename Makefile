@@ -21,7 +21,7 @@ dev: $(STAMP)  ## Dagster UI and daemon, endpoint, MLflow UI, until Ctrl-C
 	@exec $(BIN)/headwater dev
 
 test: $(STAMP)  ## every test
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -n auto --maxprocesses 4 --dist worksteal
 
 check: $(STAMP)  ## lint, format, types, layers, definitions
 	$(BIN)/ruff check .

@@ -7,7 +7,6 @@ there is no adapter, or when its base model or recipe changed, and otherwise onl
 """
 
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +15,6 @@ from typing import Any
 from uuid import uuid4
 
 import dagster as dg
-import psutil
 from dagster._core.definitions.data_version import (
     CachingStaleStatusResolver,
     StaleCauseCategory,
@@ -29,17 +27,18 @@ from assets.partitions import shard_range_tags
 from assets.sources import source_entries
 from definitions import defs
 from headwater.errors import HeadwaterError
+from headwater.files import write_atomic
 from headwater.settings import Settings
 from resources.failures import root_message
+from resources.workers import dead_worker, own_tag
 from sensors.arrivals import look
 
 #: Rebuilt by a decision to retrain, not because a document changed.
 TRAINING = ("sft_dataset", "lora_adapter")
 #: Looked at by the monitoring job, not by a build.
-MONITORING = ("requests", "feedback", "drift_report")
+MONITORING = ("requests", "feedback", "drift_report", "retraining_decision", "ab_report")
 #: The "partition" of an asset that has none.
 _WHOLE: tuple[None] = (None,)
-PID_TAG = "headwater/pid"
 Event = Callable[[str, str, dict[str, Any]], None]
 
 
@@ -69,8 +68,7 @@ class Outcome:
 def open_instance(settings: Settings) -> dg.DagsterInstance:
     """The Dagster instance below `HEADWATER_HOME`; its settings are those of `dagster.yaml`."""
     home = settings.dagster_home
-    home.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(Path(__file__).with_name("dagster.yaml"), home / "dagster.yaml")
+    write_atomic(home / "dagster.yaml", Path(__file__).with_name("dagster.yaml").read_bytes())
     os.environ["DAGSTER_HOME"] = str(home)
     return dg.DagsterInstance.get()
 
@@ -209,7 +207,7 @@ def _run(instance: dg.DagsterInstance, stale: Sequence[str], on_event: Event) ->
         run_id=run_id,
         raise_on_error=False,
         asset_selection=[dg.AssetKey(name.split("/")) for name in stale],
-        tags={**MACHINE, **shard_range_tags(), PID_TAG: _identity(os.getpid())},
+        tags={**MACHINE, **shard_range_tags(), **own_tag()},
         run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
     )
     outcome.success = result.success
@@ -299,19 +297,11 @@ def _summary(instance: dg.DagsterInstance, settings: Settings, outcome: Outcome)
     }
 
 
-def _identity(pid: int) -> str:
-    """A process by number and start time, so that a reused number is another process."""
-    return f"{pid}@{psutil.Process(pid).create_time():.2f}"
-
-
 def _bury_dead_runs(instance: dg.DagsterInstance) -> None:
-    """Mark as failed the runs whose command-line process was killed; nobody else would."""
+    """Mark as failed the runs whose process was killed; without a daemon nobody else would."""
     for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
-        identity = run.tags.get(PID_TAG)
-        if identity is None:
-            continue
-        pid = int(identity.split("@")[0])
-        if not psutil.pid_exists(pid) or _identity(pid) != identity:
+        pid = dead_worker(instance, run)
+        if pid is not None:
             instance.report_run_failed(
                 run, f"The process {pid} that ran it has ended; the next build goes on from there."
             )

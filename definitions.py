@@ -20,7 +20,7 @@ from assets.checks import evaluation as evaluation_checks
 from assets.checks import training as training_checks
 from headwater.settings import Settings
 from resources.environment import resources
-from sensors.alerts import failed_checks, failed_runs
+from sensors.alerts import alert_delivery, failed_checks, failed_runs, lasting_conditions
 from sensors.arrivals import arrivals_sensor
 from sensors.automation import automation
 from sensors.drift import drift
@@ -29,7 +29,7 @@ STAGES = [documents, warehouse, embeddings, datasets, training, evaluation, rele
 CHECKS = [document_checks, dataset_checks, training_checks, evaluation_checks]
 
 defs = dg.Definitions(
-    assets=[*sources.source_assets, *dg.load_assets_from_modules(STAGES)],
+    assets=[*sources.source_assets, *dg.load_assets_from_modules(STAGES, include_specs=True)],
     asset_checks=dg.load_asset_checks_from_modules(CHECKS),
     jobs=jobs.jobs,
     schedules=jobs.schedules,
@@ -39,6 +39,8 @@ defs = dg.Definitions(
         drift,
         failed_runs,
         failed_checks,
+        lasting_conditions,
+        alert_delivery,
     ],
     resources=resources(Settings()),
     executor=dg.in_process_executor,

@@ -11,6 +11,7 @@ from assets.partitions import settings
 from assets.policies import DATA, ML, TRAINING_POOL, on_change, table, version
 from assets.sources import golden_questions
 from headwater.datasets import golden, preferences, prompt, sft
+from headwater.monitoring import hard_questions
 from resources.environment import SettingsResource
 from resources.lake import LakeResource
 from resources.models import ModelsResource
@@ -94,8 +95,10 @@ def sft_dataset(
 ) -> Any:
     """Question-answer rows made from the chunks, each with its source chunk and context.
 
-    Corrections that people gave, with the trace they correct; headings, definitions and signatures;
-    and questions that the base model writes and that retrieve their own chunk. Rows close to a golden question are left out.
+    Corrections that people gave, with the trace they correct; after a drift, users' questions that
+    were answered poorly, where a chunk answers them; headings, definitions and signatures; and
+    questions that the base model writes and that retrieve their own chunk. Rows close to a golden
+    question are left out.
     """
     from headwater.datasets.questions import QuestionWriter
     from headwater.embeddings.retrieve import open_retriever
@@ -113,6 +116,7 @@ def sft_dataset(
             max_rows=_recipe.dataset.max_rows,
             written_questions=_recipe.dataset.written_questions,
             seed=_recipe.seed,
+            asked=hard_questions.read(settings.get()),
         )
     rows = store.read("sft_dataset").to_pylist()
     return dg.MaterializeResult(

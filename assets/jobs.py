@@ -1,13 +1,17 @@
 """The jobs: build everything, retrain, and look at production. Schedules with them."""
 
+from datetime import timedelta
+
 import dagster as dg
 
-from assets.partitions import days, shard_range_tags
+from assets.partitions import days, settings, shard_range_tags
 
 #: Runs with this tag fill the machine, so the queue lets one through at a time.
 MACHINE = {"headwater/machine": "all"}
 
-_monitoring = dg.AssetSelection.assets("requests", "feedback", "drift_report")
+_monitoring = dg.AssetSelection.assets(
+    "requests", "feedback", "drift_report", "retraining_decision", "ab_report"
+)
 #: dbt models on requests and feedback are refreshed with them, and so are the pairs.
 _request_models = dg.AssetSelection.assets("requests", "feedback").downstream() & (
     dg.AssetSelection.groups("warehouse") | dg.AssetSelection.assets("preference_pairs")
@@ -23,25 +27,35 @@ build = dg.define_asset_job(
 retrain = dg.define_asset_job(
     "retrain",
     selection=_training
-    | dg.AssetSelection.assets("generation_report", "release_candidate", "release", "endpoint"),
+    # Both reports, for a candidate needs them to be of one index: the latest one on retrieval may
+    # be older than the documents that came with the drift.
+    | dg.AssetSelection.assets(
+        "retrieval_report", "generation_report", "release_candidate", "release", "endpoint"
+    ),
     tags=MACHINE,
-    description="New training rows, a new adapter, its evaluation, gates, release.",
+    description="New training rows, a new adapter, both reports, gates, release.",
 )
 monitor = dg.define_asset_job(
     "monitor",
     selection=_monitoring | _request_models,
     partitions_def=days,
-    description="Read the logs of a day, refresh what is made of them, look for drift.",
+    description="Read the logs of a day, refresh what is made of them, look for drift, decide on it.",
 )
 
 
 @dg.schedule(
-    job=monitor, cron_schedule="*/30 * * * *", default_status=dg.DefaultScheduleStatus.RUNNING
+    job=monitor,
+    cron_schedule=f"*/{settings.monitor_minutes} * * * *",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
 )
 def monitor_production(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
-    """Every half hour: today's requests, and drift against the reference window."""
+    """Every half hour (HEADWATER_MONITOR_MINUTES): the requests since the last one, and drift.
+
+    The day is that of the look before, so that a day's last requests are read at midnight.
+    """
     now = context.scheduled_execution_time
-    return dg.RunRequest(run_key=now.isoformat(), partition_key=now.strftime("%Y-%m-%d"))
+    day = (now - timedelta(minutes=settings.monitor_minutes)).strftime("%Y-%m-%d")
+    return dg.RunRequest(run_key=now.isoformat(), partition_key=day)
 
 
 jobs = [build, retrain, monitor]

@@ -1,19 +1,24 @@
 """Group `monitoring`: what production was asked, and whether it still is what we know."""
 
-from pathlib import Path
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
 
 from assets.partitions import days
-from assets.policies import DATA, ONCALL, one_run, table, watches_production
-from headwater.monitoring import drift
+from assets.policies import DATA, ML, ONCALL, one_run, picture, table, watches_production
+from headwater.datasets.prompt import DEFAULT_PROMPT
+from headwater.evaluation.cache import ResultCache
+from headwater.monitoring import arms, drift, retraining
 from headwater.monitoring import feedback as feedback_days
 from headwater.monitoring import requests as request_days
 from headwater.records import digest_of
+from resources.alerts import ASSET, partitions
 from resources.environment import SettingsResource
 from resources.lake import LakeResource
 from resources.models import ModelsResource
+from resources.vectors import VectorsResource
 
 
 @dg.asset(
@@ -73,7 +78,7 @@ def feedback(
 
 
 @dg.asset(
-    deps=[requests],
+    deps=[requests, feedback],
     group_name="monitoring",
     freshness_policy=watches_production,
     kinds={"evidently"},
@@ -81,19 +86,117 @@ def feedback(
     code_version=f"drift/{drift.DRIFT_VERSION}",
 )
 def drift_report(settings: SettingsResource, lake: LakeResource, models: ModelsResource) -> Any:
-    """The latest requests against the reference window, panel by panel.
+    """The requests since the adapter was new, window by window, against its first ones.
 
-    Evidently judges lengths, scores, citations and refusals; a domain classifier's AUC judges
-    the questions' embeddings.
+    Each panel gathers evidence over windows; all together decide. A drift is evidence that would
+    come up for one adapter in a hundred if nothing had changed, however often one looks.
     """
     report = drift.drift_report(lake.get(), settings.get(), encode=models.encoder().encode)
     metadata: dict[str, Any] = {
         "status": report.status,
         "reference": report.reference,
-        "drifted_share": report.share,
-        "panels": table(report.rows(), ["panel", "score", "threshold", "drifted"]),
-        "examples": dg.MetadataValue.json(report.examples),
+        "evidence": report.evidence,
+        "threshold": report.threshold,
+        "windows": report.windows,
+        "unlike_share": report.share,
+        "panels": table(report.rows(), ["panel", "evidence", "p_value", "reference", "current"]),
+        "examples": table(list(report.examples), ["trace", "question", "unlike"]),
+        **{f"evidence_{name}": panel.evidence for name, panel in report.panels.items()},
     }
-    if report.html_path:
-        metadata["page"] = dg.MetadataValue.path(str(Path(report.html_path)))
+    if report.folder:
+        metadata["report"] = dg.MetadataValue.md((report.folder / "report.md").read_text("utf-8"))
+        metadata["page"] = dg.MetadataValue.path(str(report.folder / "index.html"))
+        metadata["evidently"] = dg.MetadataValue.path(str(report.folder / "evidently.html"))
+    return dg.MaterializeResult(data_version=dg.DataVersion(report.digest), metadata=metadata)
+
+
+alerts = dg.AssetSpec(
+    ASSET,
+    description="What somebody must look at, an alert a partition: what changed, the failing"
+    " examples and the runbook. Written by the sensor `alert_delivery`; `headwater alerts` lists"
+    " the same.",
+    partitions_def=partitions,
+    group_name="monitoring",
+    owners=[ONCALL],
+)
+
+
+@dg.asset(
+    deps=[drift_report],
+    group_name="monitoring",
+    owners=[ONCALL, ML],
+    code_version=f"decision/{retraining.DECISION_VERSION}",
+)
+def retraining_decision(
+    settings: SettingsResource, lake: LakeResource, models: ModelsResource, vectors: VectorsResource
+) -> Any:
+    """Whether a drift is worth a retraining: quality lost against seconds, energy and carbon.
+
+    The drift sensor launches the job `retrain` when this says so. The policy is
+    `headwater/monitoring/policy.yaml`.
+    """
+    from headwater.embeddings.retrieve import open_retriever
+    from headwater.monitoring.likelihood_gap import nll_gap
+    from training.run import past_costs
+
+    choices, store = settings.get(), lake.get()
+
+    def gap(questions: Sequence[str], adapter: str) -> tuple[float, float] | None:
+        folder = choices.adapters / adapter
+        with open_retriever(vectors.get(), models.encoder()) as retriever:
+            return nll_gap(
+                store,
+                questions,
+                retriever=retriever,
+                base=models.base(),
+                adapter=folder if folder.exists() else None,
+                prompt=DEFAULT_PROMPT,
+                cache=ResultCache(choices.cache),
+                threads=choices.threads,
+            )
+
+    decision = retraining.decide(
+        store, choices, costs=past_costs(choices), now=datetime.now(UTC), nll_gap=gap
+    )
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(decision.digest),
+        metadata={
+            "reasoning": dg.MetadataValue.md(decision.to_markdown()),
+            "retrain": decision.retrain,
+            "verdict": decision.verdict,
+            "drift": decision.drift,
+            "decision": decision.digest,
+            "reference": decision.reference,
+            "panel": decision.panel,
+            "evidence": decision.evidence,
+            "gain": decision.gain,
+            "cost": decision.cost,
+            "reasons": dg.MetadataValue.json(list(decision.reasons)),
+            "examples": dg.MetadataValue.json(list(decision.examples)),
+        },
+    )
+
+
+@dg.asset(
+    deps=[requests],
+    group_name="monitoring",
+    owners=[ML, ONCALL],
+    code_version=f"arms/{arms.ARMS_VERSION}",
+)
+def ab_report(settings: SettingsResource, lake: LakeResource) -> Any:
+    """The latest canary, A/B test or shadow against the champion, over the requests since it began.
+
+    Means of each arm, and the difference with its 95 % interval. The endpoint's own judgement of
+    a canary does not wait for it.
+    """
+    report = arms.compare_arms(lake.get(), settings.get())
+    metadata: dict[str, Any] = {
+        "champion": report.champion or "none",
+        "challenger": report.challenger or "none",
+        "arm": report.arm or "none",
+        "measures": table(report.rows(), ["measure", *report.means, "difference", "low", "high"]),
+        **{f"answers_{arm}": count for arm, count in report.answers.items()},
+    }
+    if report.differences:
+        metadata["plot"] = picture(arms.plot(report), "Differences of the arms")
     return dg.MaterializeResult(data_version=dg.DataVersion(report.digest), metadata=metadata)

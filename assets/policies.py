@@ -37,6 +37,13 @@ watches_production = dg.FreshnessPolicy.time_window(
     fail_window=timedelta(hours=48), warn_window=timedelta(hours=26)
 )
 
+#: For steps that talk to another process (the endpoint, MLflow), which may be starting: 2, 4 and 8
+#: seconds later it may be there. Not for training, evaluation, checks or documents: what fails
+#: there fails again, and a second hour of it tells nobody more.
+talks_to_others = dg.RetryPolicy(
+    max_retries=3, delay=2, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS
+)
+
 #: One local run takes all shards: one process, heavy imports paid once.
 one_run = dg.BackfillPolicy.single_run()
 

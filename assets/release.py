@@ -8,9 +8,18 @@ import dagster as dg
 from assets.datasets import prompt_template
 from assets.embeddings import vector_index
 from assets.evaluation import generation_report, retrieval_report
-from assets.policies import ML, ONCALL, follows_source, on_change, table
+from assets.policies import (
+    ML,
+    ONCALL,
+    follows_source,
+    on_change,
+    table,
+    talks_to_others,
+    version,
+)
 from assets.training import base_model, lora_adapter
 from headwater.datasets.prompt import DEFAULT_PROMPT
+from headwater.guardrails.policy import load_policy
 from headwater.release import manifest
 from resources.endpoint import EndpointResource
 from resources.environment import SettingsResource, git_commit
@@ -31,14 +40,14 @@ _VERSION = f"manifest/{manifest.MANIFEST_VERSION}"
     group_name="release",
     automation_condition=on_change,
     owners=[ML],
-    code_version=_VERSION,
+    code_version=version(_VERSION, load_policy().reference),
 )
 def release_candidate(
     context: dg.AssetExecutionContext,
     settings: SettingsResource,
     models: ModelsResource,
 ) -> Any:
-    """The manifest of what would serve: base, adapter, prompt, index, settings, by digest.
+    """The manifest of what would serve: base, adapter, prompt, index, settings, guards, by digest.
 
     Its id is a digest of those parts alone; the evaluation, the run and the commit are noted
     beside them.
@@ -80,6 +89,7 @@ def release_candidate(
     automation_condition=on_change,
     freshness_policy=follows_source,
     kinds={"mlflow"},
+    retry_policy=talks_to_others,
     owners=[ML, ONCALL],
     code_version=_VERSION,
 )
@@ -110,6 +120,7 @@ def release(settings: SettingsResource) -> Any:
     group_name="release",
     automation_condition=on_change,
     kinds={"fastapi"},
+    retry_policy=talks_to_others,
     owners=[ONCALL],
     code_version="endpoint/1",
 )

@@ -84,7 +84,7 @@ def _fastest(results: Sequence[dict[str, dict[str, Any]]]) -> dict[str, dict[str
 
 def _prompt(runtime: Runtime, question: str) -> str:
     prompt, engine = runtime.release.prompt, runtime.engine
-    hits = runtime.retriever.passages(question, limit=prompt.top_k)
+    hits = runtime.retriever.find(question, limit=prompt.top_k).hits
     shown = fit(
         hits, lambda texts: [engine.count_tokens(text) for text in texts], prompt.max_context_tokens
     )

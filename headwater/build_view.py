@@ -1,11 +1,14 @@
 """What a person sees of a build and of the present state: lines, tables, no logic."""
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from headwater.monitoring.alerts import Alert
 
 #: Counts worth a word in the line of a finished stage, as (metadata key, words).
 _COUNTS = {
@@ -111,6 +114,32 @@ def show_status(console: Console, found: dict[str, Any]) -> None:
     console.print(f"endpoint {endpoint['url'] or '-'}  {state}")
 
 
+def show_drift(console: Console, found: dict[str, Any]) -> None:
+    """The tables of `headwater drift`."""
+    console.print(f"\ndrift: [bold]{found['status']}[/bold]")
+    if found["panels"]:
+        console.print(
+            f"  evidence {found['evidence']:.3g} after {found['windows']} windows;"
+            f" {found['threshold']:.0f} is a drift (false alarms at most {found['alpha']:.0%})"
+        )
+        table = Table()
+        for column in ("panel", "evidence", "p_value", "reference", "current"):
+            table.add_column(column)
+        for name, panel in found["panels"].items():
+            shown = [panel[key] for key in ("evidence", "p_value", "reference", "current")]
+            table.add_row(name, *("-" if value is None else f"{value:.3g}" for value in shown))
+        console.print(table)
+    for example in found["examples"]:
+        console.print(f"  {escape(example['question'])}  [dim]{example['trace']}[/dim]")
+    decision = found["decision"]
+    if decision is not None:
+        console.print(
+            f"decision: [bold]{decision['verdict']}[/bold]  [dim]{decision['time']}[/dim]"
+        )
+        for reason in decision["reasons"]:
+            console.print(f"  {escape(reason)}")
+
+
 def show_releases(console: Console, rows: list[dict[str, Any]]) -> None:
     """The table of `headwater releases list`."""
     if not rows:
@@ -189,6 +218,50 @@ _MEASURES = (
     ("chrf", "chrF"),
     ("cites_right", "cites the right document"),
 )
+
+
+def show_alerts(console: Console, alerts: Sequence[Alert]) -> None:
+    """The table of `headwater alerts`."""
+    if not alerts:
+        console.print("Nothing is waiting for anybody.")
+        return
+    table = Table()
+    for column in ("alert", "state", "what", "seen", "last", "owner"):
+        table.add_column(column)
+    for alert in alerts:
+        colour = {"critical": "red", "warning": "yellow"}[alert.severity]
+        is_open = alert.state == "open"
+        state = f"[{colour}]{alert.severity}[/{colour}]" if is_open else "[dim]resolved[/dim]"
+        row = (alert.title, str(alert.count), alert.last_seen[:16], alert.owner)
+        table.add_row(alert.id, state, *(escape(text) for text in row))
+    console.print(table)
+
+
+def show_alert(console: Console, alert: Alert) -> None:
+    """The lines of `headwater alerts show`."""
+    console.print(f"alert [bold]{alert.id}[/bold]  {alert.state}, {alert.severity}")
+    console.print(escape(alert.title), soft_wrap=True)
+    console.print(escape(alert.detail), soft_wrap=True)
+    lines = {
+        "owner": alert.owner,
+        "seen": f"{alert.count} times, {alert.first_seen[:19]} to {alert.last_seen[:19]}",
+        "last well": alert.last_well[:19] or "not known",
+        "resolved": alert.resolved[:19],
+        "looked after": alert.acknowledged,
+        "run": alert.run,
+        "where": alert.place,
+        "look": alert.link,
+        "runbook": alert.runbook,
+    }
+    for name, value in lines.items():
+        if value:
+            console.print(f"  {name:<13} {escape(value)}", soft_wrap=True)
+    for change in alert.changed:
+        what = f"{change['what']}: {change['before']} -> {change['after']}"
+        console.print(f"  {'changed':<13} {escape(what)}", soft_wrap=True)
+    for example in alert.examples:
+        what = ", ".join(f"{name}: {value}" for name, value in example.items())
+        console.print(f"  {'example':<13} {escape(what)}", soft_wrap=True)
 
 
 def _evaluation_tables(console: Console, evaluation: dict[str, Any]) -> None:

@@ -36,9 +36,13 @@ app = typer.Typer(
 sources_app = typer.Typer(help="Where documents come from.", no_args_is_help=True)
 releases_app = typer.Typer(help="What has served, serves and could serve.", no_args_is_help=True)
 golden_app = typer.Typer(help="The questions that judge a release.", no_args_is_help=True)
+alerts_app = typer.Typer(help="What somebody must look at.", invoke_without_command=True)
 app.add_typer(sources_app, name="sources")
 app.add_typer(golden_app, name="golden")
 app.add_typer(releases_app, name="releases")
+app.add_typer(alerts_app, name="alerts")
+drift_app = typer.Typer(help="Whether production is still asked what it was asked.")
+app.add_typer(drift_app, name="drift")
 
 #: For people; standard output is kept for what a script reads.
 console = Console(stderr=True, highlight=False)
@@ -449,6 +453,108 @@ def _follow(settings: Settings, release: str) -> None:
         wait_for_release(running.url, release)
 
 
+@alerts_app.callback()
+@_reports_errors
+def alerts(context: typer.Context, *, as_json: Json = False) -> None:
+    """What somebody must look at; without a command, the list."""
+    if context.invoked_subcommand is None:
+        _alerts_list(only_open=False, as_json=as_json)
+
+
+@alerts_app.command("list")
+@_reports_errors
+def alerts_list(
+    *,
+    only_open: Annotated[bool, typer.Option("--open", help="Leave out what is resolved.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Every alert, newest first."""
+    _alerts_list(only_open=only_open, as_json=as_json)
+
+
+def _alerts_list(*, only_open: bool, as_json: bool) -> None:
+    from headwater.build_view import show_alerts
+    from headwater.monitoring.alerts import open_inbox
+
+    found = open_inbox(Settings()).list("open" if only_open else None)
+    show_alerts(console, found)
+    if as_json:
+        _print_json({"alerts": [asdict(alert) for alert in found]})
+
+
+@alerts_app.command("show")
+@_reports_errors
+def alerts_show(
+    alert: Annotated[str, typer.Argument(help="An id, or its beginning.")],
+    *,
+    as_json: Json = False,
+) -> None:
+    """One alert: what changed, examples, where to look and what to do."""
+    from headwater.build_view import show_alert
+    from headwater.monitoring.alerts import open_inbox
+
+    found = open_inbox(Settings()).show(alert)
+    show_alert(console, found)
+    if as_json:
+        _print_json(asdict(found))
+
+
+@alerts_app.command("ack")
+@_reports_errors
+def alerts_ack(
+    alert: Annotated[str, typer.Argument(help="An id, or its beginning.")],
+    *,
+    as_json: Json = False,
+) -> None:
+    """Say that you look after it. It stays open until its cause is gone."""
+    from headwater.monitoring.alerts import open_inbox
+
+    found = open_inbox(Settings()).acknowledge(alert)
+    console.print(f"{found.id} is looked after by {_plain(found.acknowledged)}")
+    if as_json:
+        _print_json(asdict(found))
+
+
+@alerts_app.command("resolve")
+@_reports_errors
+def alerts_resolve(
+    alert: Annotated[str, typer.Argument(help="An id, or its beginning.")],
+    *,
+    as_json: Json = False,
+) -> None:
+    """Close it by hand, where no later success can: the job or asset is gone."""
+    from headwater.monitoring.alerts import open_inbox
+
+    inbox = open_inbox(Settings())
+    found = inbox.show(alert)
+    inbox.well(found.kind, found.subject, cause=found.cause)
+    console.print(f"{found.id} is resolved")
+    if as_json:
+        _print_json(asdict(inbox.show(found.id)))
+
+
+@alerts_app.command("deliver")
+@_reports_errors
+def alerts_deliver(*, as_json: Json = False) -> None:
+    """Send what waits to the receivers of HEADWATER_ALERT_URLS, as the sensor does."""
+    from headwater.monitoring.alerts import open_inbox
+    from headwater.monitoring.outbox import deliver
+    from headwater.monitoring.receivers import receivers
+
+    settings = Settings()
+    told = receivers(settings)
+    done = deliver(open_inbox(settings), told)
+    if not told:
+        console.print("No receiver is configured (HEADWATER_ALERT_URLS); the inbox holds them.")
+    elif done.busy:
+        console.print("The sensor is delivering at this moment.")
+    else:
+        waiting = ", ".join(f"{count} wait for {name}" for name, count in done.waiting.items())
+        console.print(f"{done.sent} sent" + (f"; {waiting}" if waiting else ""))
+    if as_json:
+        _print_json(asdict(done))
+
+
 @golden_app.command("add")
 @_reports_errors
 def golden_add(
@@ -502,6 +608,31 @@ def golden_review(
             break
     if as_json:
         _print_json(counts)
+
+
+@drift_app.callback(invoke_without_command=True)
+@_reports_errors
+def drift(context: typer.Context, *, as_json: Json = False) -> None:
+    """The evidence for drift by panel, and what was decided about it."""
+    if context.invoked_subcommand is None:
+        _show_drift(as_json=as_json)
+
+
+@drift_app.command("status")
+@_reports_errors
+def drift_status(*, as_json: Json = False) -> None:
+    """The same as `headwater drift`."""
+    _show_drift(as_json=as_json)
+
+
+def _show_drift(*, as_json: bool) -> None:
+    from headwater.build_view import show_drift
+    from headwater.monitoring.status import drift_status as read_drift
+
+    found = read_drift(Settings())
+    show_drift(console, found)
+    if as_json:
+        _print_json(found)
 
 
 def main() -> None:

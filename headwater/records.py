@@ -161,7 +161,8 @@ class TrainingRow:
     """One supervised example, with the chunks it was made from."""
 
     id: str
-    kind: str  # "definition", "heading", "signature", "detail", "location", "written", "correction"
+    # "definition", "heading", "signature", "detail", "location", "written", "asked", "correction"
+    kind: str
     question: str
     answer: str
     chunk_id: str

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 #: Telemetry of every library is off unless the user has set the variable to something else.
@@ -65,6 +65,10 @@ class Settings(BaseSettings):
     )
     threads: int = Field(default_factory=lambda: min(os.cpu_count() or 2, 8), ge=1)
 
+    monitor_minutes: int = Field(
+        default=30, ge=1, le=30, description="Between two looks at production."
+    )
+
     vectors: Literal["edge", "qdrant"] = Field(default="edge", description="Vector store backend.")
     qdrant_url: str = "http://127.0.0.1:6333"
 
@@ -72,6 +76,20 @@ class Settings(BaseSettings):
     port: int = Field(default=8321, description="Port of the endpoint.")
     dagster_port: int = 3321
     mlflow_port: int = 5321
+
+    alert_urls: SecretStr = Field(
+        default=SecretStr(""),
+        description="Who is told of alerts: Apprise URLs, by spaces or commas. They hold tokens.",
+    )
+    dagster_url: str | None = Field(
+        default=None, description="Dagster's UI as people reach it; default is the local one."
+    )
+    stuck_minutes: float = Field(
+        default=30, gt=0, description="A run without an event for longer is called stuck."
+    )
+    slo_target: float = Field(
+        default=0.99, gt=0, lt=1, description="Share of requests that must not end in an error."
+    )
 
     @cached_property
     def root(self) -> Path:
@@ -131,6 +149,11 @@ class Settings(BaseSettings):
     @property
     def alerts(self) -> Path:
         return self.root / "alerts"
+
+    @property
+    def ui(self) -> str:
+        """Address of the Dagster UI, for links."""
+        return (self.dagster_url or f"http://{self.host}:{self.dagster_port}").rstrip("/")
 
     @property
     def mlflow_uri(self) -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from headwater.errors import HeadwaterError
-from headwater.files import write_json
+from headwater.files import write_atomic, write_json
 from headwater.settings import Settings, quiet_libraries
 
 #: A process that dies more often than this within a minute is left down, and everything ends.
@@ -56,6 +56,8 @@ def services(settings: Settings, repository: Path) -> list[Service]:
 def supervise(settings: Settings, repository: Path) -> int:
     """Run every service until Ctrl-C or SIGTERM, then end them all. Returns the exit code."""
     quiet_libraries()
+    # Without it Dagster would run with defaults of its own: no run monitoring, no freshness.
+    write_atomic(settings.dagster_home / "dagster.yaml", (repository / "dagster.yaml").read_bytes())
     os.environ["DAGSTER_HOME"] = str(settings.dagster_home)
     os.environ["HEADWATER_HOME"] = str(settings.root)
     # dbt and mlflow are looked up on PATH by the libraries that start them.

@@ -32,7 +32,7 @@ def resources(settings: Settings) -> dict[str, Any]:
         "vectors": VectorsResource(),
         "models": ModelsResource(),
         "server": EndpointResource(),
-        "alerts": AlertsResource(path=str(settings.alerts)),
+        "alerts": AlertsResource(path=str(settings.alerts), ui=settings.ui),
     }
 
 

@@ -1,74 +1,114 @@
-"""Failed runs and failed checks become alerts in the inbox: one for each open cause."""
+"""What is not well becomes an alert in the inbox, and the inbox tells whoever is to be told.
+
+Three sensors and a fourth that delivers: one that fails does not hold up the others.
+"""
+
+import time
 
 import dagster as dg
 
-from headwater.monitoring.alerts import raise_alert
-from resources.alerts import AlertsResource
-from resources.failures import root_message
+from headwater.monitoring.exporter import write_metrics
+from headwater.monitoring.outbox import deliver, undelivered
+from headwater.monitoring.receivers import receivers
+from resources.alerts import AlertsResource, DagsterPage
+from resources.environment import SettingsResource
+from sensors import conditions, outcomes
+from sensors.facts import Facts
+
+_RUNNING = dg.DefaultSensorStatus.RUNNING
 
 
-@dg.run_failure_sensor(
-    name="failed_runs",
-    monitor_all_code_locations=True,
-    minimum_interval_seconds=15,
-    default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Writes an alert for a failed run, whoever launched it.",
-)
-def failed_runs(context: dg.RunFailureSensorContext, alerts: AlertsResource) -> None:
-    """The job and its first failed step name the cause."""
-    steps = context.get_step_failure_events()
-    step = steps[0].step_key if steps else "run"
-    message = context.failure_event.message or ""
-    if steps:
-        message = root_message(steps[0].step_failure_data.error)
-    raise_alert(
-        alerts.get(),
-        kind="run_failure",
-        subject=context.dagster_run.job_name,
-        cause=step or "run",
-        detail=message.strip(),
-        owner="team:oncall",
-        run=context.dagster_run.run_id,
-    )
+def _facts(context: dg.SensorEvaluationContext, settings: SettingsResource) -> Facts:
+    return Facts(context.instance, _graph(context), settings.get())
+
+
+def _graph(context: dg.SensorEvaluationContext) -> object:
+    repository = context.repository_def
+    assert repository is not None  # a sensor's tick has the repository that it is part of
+    return repository.asset_graph
 
 
 @dg.sensor(
-    name="failed_checks",
     minimum_interval_seconds=15,
-    default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Writes an alert for a failed asset check, and resolves it when it passes again.",
+    default_status=_RUNNING,
+    description="Raises an alert for a failed run, and resolves it when the step succeeds again.",
+)
+def failed_runs(
+    context: dg.SensorEvaluationContext, alerts: AlertsResource, settings: SettingsResource
+) -> dg.SkipReason | None:
+    """Reads the ends of runs past the cursor."""
+    ends = outcomes.run_ends(context.instance, int(context.cursor or 0))
+    if not ends:
+        return dg.SkipReason("no run has ended")
+    facts = _facts(context, settings)
+    for record in ends:
+        outcomes.tell_of_run(context.instance, alerts.get(), facts, record)
+    context.update_cursor(str(ends[-1].storage_id))
+    return None
+
+
+@dg.sensor(
+    minimum_interval_seconds=15,
+    default_status=_RUNNING,
+    description="Raises an alert for a failed asset check, and resolves it when it passes again.",
 )
 def failed_checks(
-    context: dg.SensorEvaluationContext, alerts: AlertsResource
+    context: dg.SensorEvaluationContext, alerts: AlertsResource, settings: SettingsResource
 ) -> dg.SkipReason | None:
-    """Reads check evaluations past the cursor, oldest first."""
-    records = context.instance.get_event_records(
-        dg.EventRecordsFilter(
-            event_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION,
-            after_cursor=int(context.cursor) if context.cursor else None,
-        ),
-        limit=200,
-        ascending=True,
-    )
-    if not records:
+    """Reads evaluations made after the cursor, a time."""
+    keys = sorted(_graph(context).asset_check_keys)  # type: ignore[attr-defined]
+    ends = outcomes.check_ends(context.instance, keys, float(context.cursor or 0))
+    if not ends:
         return dg.SkipReason("no check was evaluated")
-    inbox = alerts.get()
-    for record in records:
-        event = record.event_log_entry.dagster_event
-        assert event is not None  # the filter asks for Dagster events only
-        check = event.asset_check_evaluation_data
-        subject = check.asset_key.to_user_string()
-        if check.passed:
-            inbox.resolve(kind="check_failure", subject=subject, cause=check.check_name)
-        else:
-            raise_alert(
-                inbox,
-                kind="check_failure",
-                subject=subject,
-                cause=check.check_name,
-                detail=check.description or "",
-                owner="team:data" if "documents" in subject else "team:ml",
-                run=record.event_log_entry.run_id,
-            )
-    context.update_cursor(str(records[-1].storage_id))
+    facts = _facts(context, settings)
+    for record in ends:
+        outcomes.tell_of_check(alerts.get(), facts, record)
+    context.update_cursor(repr(ends[-1].event.timestamp))
     return None
+
+
+@dg.sensor(
+    minimum_interval_seconds=30,
+    default_status=_RUNNING,
+    description="Stale assets, drift, stuck runs, failing sensors, a burning error budget.",
+)
+def lasting_conditions(
+    context: dg.SensorEvaluationContext, alerts: AlertsResource, settings: SettingsResource
+) -> dg.SkipReason:
+    """Looks at everything that lasts, and writes the pipeline's metrics."""
+    instance, inbox, choices = context.instance, alerts.get(), settings.get()
+    repository, graph = context.repository_def, _graph(context)
+    assert repository is not None
+    facts = _facts(context, settings)
+    conditions.stale_assets(instance, graph, inbox, facts, choices)
+    conditions.drift(instance, inbox, facts)
+    conditions.stuck_runs(instance, inbox, facts, choices)
+    names = [each.name for each in repository.sensor_defs]
+    names += [each.name for each in repository.schedule_defs]
+    conditions.failing_sensors(instance, inbox, facts, names)
+    burns = conditions.burning_budget(inbox, facts, choices)
+    inbox.forget_old()
+    waiting, moment = inbox.list("open"), time.time()
+    write_metrics(
+        choices,
+        alerts=waiting,
+        last_success=facts.last_success_by_group(),
+        burn={burn.window.name: burn.long_rate for burn in burns},
+        undelivered=undelivered(inbox, now=moment),
+        now=moment,
+    )
+    return dg.SkipReason(f"{len(waiting)} alerts are open")
+
+
+@dg.sensor(
+    minimum_interval_seconds=15,
+    default_status=_RUNNING,
+    description="Tells the receivers of HEADWATER_ALERT_URLS, and shows each alert in this UI.",
+)
+def alert_delivery(
+    context: dg.SensorEvaluationContext, alerts: AlertsResource, settings: SettingsResource
+) -> dg.SkipReason:
+    """Goes on for twenty seconds at most; what is left waits for the next tick."""
+    told = [DagsterPage(context.instance), *receivers(settings.get())]
+    done = deliver(alerts.get(), told)
+    return dg.SkipReason("another process delivers" if done.busy else f"{done.sent} notices sent")

@@ -18,6 +18,7 @@ from headwater.datasets.prompt import DEFAULT_PROMPT
 from headwater.errors import HeadwaterError
 from headwater.files import read_json, write_json
 from headwater.lake import Lake
+from headwater.monitoring.retraining import TrainingCost
 from headwater.records import Prompt, short
 from headwater.settings import Settings
 from training.adapter import (
@@ -103,6 +104,20 @@ def current_run(settings: Settings) -> AdapterRun:
     if run is None:
         raise HeadwaterError("The last training is not finished.", mend="Run `headwater build`.")
     return run
+
+
+def past_costs(settings: Settings) -> list[TrainingCost]:
+    """What each training of this installation took, as it was measured then."""
+    reports = (read_json(path) for path in sorted(settings.adapters.glob(f"*/{REPORT}")))
+    return [
+        TrainingCost(
+            seconds=report["result"]["seconds"],
+            kwh=report["result"]["energy_kwh"],
+            kg_co2=report["result"]["emissions_kg"],
+        )
+        for report in reports
+        if report is not None
+    ]
 
 
 def _train(

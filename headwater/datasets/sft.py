@@ -80,6 +80,7 @@ def build_sft_dataset(
     max_rows: int,
     written_questions: int,
     seed: int = 0,
+    asked: Sequence[str] = (),
 ) -> SftStats:
     """Make the rows anew and write the table if they differ from what it holds.
 
@@ -88,6 +89,9 @@ def build_sft_dataset(
         top_k: passages that a prompt shows.
         max_rows: rows at most, of all kinds.
         written_questions: passages that `ask` is tried on.
+        asked: questions of users that were answered poorly, the most wanted first. Those that a
+            chunk answers become rows, and what else their chunks state comes first; together at
+            most half of the rows, so that what was known is taught on.
 
     Raises:
         HeadwaterError: the documents hold nothing to ask about.
@@ -98,8 +102,9 @@ def build_sft_dataset(
     askable = [chunk for chunk in chunks if paragraphs(chunk["text"])][:written_questions]
     written = list(_written(askable, ask, retriever))
     stated = _in_turns(_stated(chunks))
+    wanted = list(_wanted(asked, chunks, retriever))[: max_rows // 2]
     golden = read_golden(lake)
-    clean, leaking = _without_leaks(_distinct([*corrected, *written, *stated]), golden)
+    clean, leaking = _without_leaks(_distinct([*corrected, *wanted, *written, *stated]), golden)
     if len(clean) < min(FEWEST, max_rows):
         more, leaking_more = _without_leaks(_distinct(_located(chunks)), golden)
         clean, leaking = [*clean, *more[: FEWEST - len(clean)]], leaking + leaking_more
@@ -126,6 +131,13 @@ def build_sft_dataset(
         written_tried=len(askable),
         digest=digest_of(STAGE_VERSION, sorted(row.id for row in kept)),
     )
+
+
+def answered(lake: Lake, asked: Sequence[str], retriever: Retrieves) -> list[tuple[str, str]]:
+    """Those of some questions that a chunk answers, each with the answer extracted from it."""
+    chunks = _distinct_chunks(_chunk_rows(lake), seed=0)
+    found = _wanted(asked, chunks, retriever)
+    return [(each.pair.question, each.pair.answer) for each in found if each.pair.kind == "asked"]
 
 
 def read_rows(lake: Lake) -> list[TrainingRow]:
@@ -231,6 +243,26 @@ def _written(
             yield candidate
 
 
+def _wanted(
+    asked: Sequence[str], chunks: Sequence[dict[str, Any]], retriever: Retrieves
+) -> Iterator[_Candidate]:
+    """Users' questions that a retrieved chunk answers, then what the chunks found first state."""
+    if not asked:
+        return
+    by_text = {_folded(chunk["text"]): chunk for chunk in chunks}
+    first: dict[str, dict[str, Any]] = {}
+    for question, hits in zip(asked, retriever.retrieve_many(asked, limit=ROUND_TRIP), strict=True):
+        found = [by_text[text] for text in (_folded(hit.text) for hit in hits) if text in by_text]
+        for chunk in found[:1]:
+            first.setdefault(chunk["id"], chunk)
+        for chunk in found:
+            answer = best_sentences(question, chunk["heading"] or chunk["title"], chunk["text"])
+            if answer:
+                yield _Candidate(chunk, Pair(kind="asked", question=question, answer=answer))
+                break
+    yield from _in_turns(_stated(first.values()))
+
+
 def _distinct(candidates: Iterable[_Candidate]) -> list[_Candidate]:
     """The first candidate of each question and of each answer."""
     questions: set[str] = set()
@@ -284,11 +316,15 @@ def _with_context(
 
 def _place(chunk_id: str, text: str, hits: Sequence[Hit]) -> int | None:
     """Where a chunk, or another with the same text, stands among hits."""
-    text = " ".join(text.split())
+    text = _folded(text)
     for at, hit in enumerate(hits):
-        if hit.id == chunk_id or " ".join(hit.text.split()) == text:
+        if hit.id == chunk_id or _folded(hit.text) == text:
             return at
     return None
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _split(uri: str) -> str:

@@ -44,6 +44,14 @@ class RetrievalSettings:
         return digest_of(RETRIEVAL_VERSION, asdict(self))
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Passages for a prompt, best first, and the cosine similarity of the nearest in the index."""
+
+    hits: list[Hit]
+    similarity: float
+
+
 class QuestionEncoder(Protocol):
     """What retrieval needs of an encoder; `headwater.embeddings.encoder.Encoder` is one."""
 
@@ -85,18 +93,23 @@ class Retriever:
             for question, vector in zip(questions, vectors, strict=True)
         ]
 
-    def passages(self, question: str, *, limit: int) -> list[Hit]:
+    def find(self, question: str, *, limit: int) -> Found:
         """What a prompt shows for a question: the best of `retrieve` that are near enough to it."""
-        return self.passages_many([question], limit=limit)[0]
+        return self.find_many([question], limit=limit)[0]
 
     def passages_many(self, questions: Sequence[str], *, limit: int) -> list[list[Hit]]:
-        """`passages` for many questions, which are encoded together."""
+        """The hits of `find` for many questions, which are encoded together."""
+        return [found.hits for found in self.find_many(questions, limit=limit)]
+
+    def find_many(self, questions: Sequence[str], *, limit: int) -> list[Found]:
+        """`find` for many questions, which are encoded together."""
         found = []
         vectors = self.encoder.encode(questions, what="encoding questions")
         for question, vector in zip(questions, vectors, strict=True):
             dense = self._dense(vector, limit)
             fused = fuse(dense, self._bm25(question, limit), self.settings)
-            found.append(relevant(fused[:limit], dense, self.settings.relevance))
+            hits = relevant(fused[:limit], dense, self.settings.relevance)
+            found.append(Found(hits, dense[0].score if dense else 0.0))
         return found
 
     def _dense(self, vector: Vector, wanted: int) -> list[Hit]:

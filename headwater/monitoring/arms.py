@@ -51,6 +51,19 @@ class ArmsReport:
     def digest(self) -> str:
         return digest_of(ARMS_VERSION, asdict(self))
 
+    def rows(self) -> list[dict[str, Any]]:
+        """A row a measure: its mean in each arm, the difference and its interval."""
+        measures = {name for means in self.means.values() for name in means}
+        rows = []
+        for measure in [name for name, _ in _MEASURES if name in measures]:
+            row: dict[str, Any] = {"measure": measure}
+            row |= {arm: means.get(measure, "") for arm, means in self.means.items()}
+            found = self.differences.get(measure)
+            if found is not None:
+                row |= {"difference": found.mean, "low": found.low, "high": found.high}
+            rows.append(row)
+        return rows
+
 
 def compare_arms(lake: Lake, settings: Settings) -> ArmsReport:
     """The latest challenger against the champion, over the requests since it began.
@@ -82,6 +95,26 @@ def compare_arms(lake: Lake, settings: Settings) -> ArmsReport:
             if min(len(values[arm][measure]), len(values["champion"][measure])) >= FEWEST
         },
     )
+
+
+def plot(report: ArmsReport) -> bytes:
+    """A PNG: each measure's difference in parts of the champion's mean, with its interval."""
+    import io
+
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 0.6 + 0.5 * len(report.differences)), layout="constrained")
+    axes = figure.subplots()
+    for at, (measure, found) in enumerate(report.differences.items()):
+        unit = abs(report.means["champion"].get(measure, 0.0)) or 1.0
+        axes.plot([found.low / unit, found.high / unit], [at, at], color="#4c78a8", linewidth=3)
+        axes.plot(found.mean / unit, at, "o", color="#1c2430")
+    axes.axvline(0, color="#9aa5b1", linewidth=0.8)
+    axes.set_yticks(range(len(report.differences)), list(report.differences))
+    axes.set_xlabel(f"{report.arm} minus champion, in parts of the champion's mean")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
+    return buffer.getvalue()
 
 
 def _values(lake: Lake, release: str, arm: str, *, since: str) -> dict[str, list[float]]:

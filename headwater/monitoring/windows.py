@@ -1,110 +1,129 @@
-"""Which requests are compared with which: the reference window and the current one.
+"""Which requests are compared with which: an adapter's first ones, then window after window.
 
 Knows requests and releases, not how windows are compared. A reference belongs to one adapter: it is
 the first requests that the adapter answered, so a retraining starts a new one by itself.
 """
 
 import functools
-import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from headwater.files import write_atomic
 from headwater.lake import Lake
-from headwater.records import digest_of, short
+from headwater.release import pointer
 from headwater.release.manifest import load, manifest_path
 from headwater.settings import Settings
 
 _COLUMNS = [
-    "trace",
-    "time",
-    "release",
-    "arm",
-    "status",
-    "question",
-    "answer",
-    "refused",
-    "uris",
-    "scores",
-]
+    "day", "trace", "time", "release", "arm", "status", "question", "answer", "refused", "uris",
+    "scores", "chunk_ids",
+]  # fmt: skip
+#: Days over which traffic is counted.
+_WEEK = 7
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Windows:
-    """Features of two sets of requests that the same adapter answered, oldest first.
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """The last request that was taken: what sorts after it was not."""
 
-    Each row holds `trace`, `question` and what a panel compares. `reference` is None while there
-    are too few requests to make one.
+    time: str  # ISO 8601, UTC
+    trace: str
+
+
+class Requests:
+    """The answered requests of one adapter, oldest first, read from the lake day by day.
+
+    Only requests that were answered (status `ok`) by a release that is still known count. A
+    request that reaches the lake after later ones were taken is passed over.
     """
 
-    reference: tuple[Mapping[str, Any], ...] | None
-    current: tuple[Mapping[str, Any], ...]
+    def __init__(self, lake: Lake, settings: Settings) -> None:
+        self._lake = lake
+        self._adapter_of = functools.cache(lambda release: _adapter(settings, release))
+        days = pc.unique(lake.read("requests", columns=["day"]).column("day")).to_pylist()
+        self._days: list[str] = sorted(days)
+        self.adapter = self._serving(settings)
 
-    @property
-    def reference_digest(self) -> str:
-        """Names the reference window; empty where there is none."""
-        return digest_of(self.reference) if self.reference is not None else ""
+    def after(self, cursor: Cursor | None) -> Iterator[dict[str, Any]]:
+        """Requests of the adapter that is watched, past the cursor."""
+        for day in self._days:
+            if cursor is not None and day < cursor.time[:10]:
+                continue
+            for row in self._answered(day):
+                if row["adapter"] == self.adapter and (
+                    cursor is None or _key(row) > _key_of(cursor)
+                ):
+                    yield row
+
+    def questions(self, traces: Mapping[str, float]) -> dict[str, str]:
+        """Questions of some requests, by trace.
+
+        Args:
+            traces: with their times, seconds since 1970.
+        """
+        days = {datetime.fromtimestamp(time, UTC).date().isoformat() for time in traces.values()}
+        rows = self._lake.read(
+            "requests",
+            columns=["trace", "question"],
+            where={"day": sorted(days), "trace": sorted(traces)},
+        )
+        return {row["trace"]: row["question"] for row in rows.to_pylist()}
+
+    def a_day(self) -> float:
+        """Requests a day, whoever answered them, over the last week there were any."""
+        if not self._days:
+            return 0.0
+        last = datetime.fromisoformat(self._days[-1])
+        begin = max(last - timedelta(days=_WEEK - 1), datetime.fromisoformat(self._days[0]))
+        days = [day for day in self._days if day >= begin.date().isoformat()]
+        rows = self._lake.read("requests", columns=["day"], where={"day": days}).num_rows
+        return rows / ((last - begin).days + 1)
+
+    def _serving(self, settings: Settings) -> str | None:
+        """The adapter in production; the one that answered last where nothing was promoted.
+
+        Not whatever answered last in any case: a canary answers beside the release in production.
+        """
+        current = pointer.current(settings)
+        if current is not None and (adapter := self._adapter_of(current)) is not None:
+            return adapter
+        newest = (row for day in reversed(self._days) for row in reversed(self._answered(day)))
+        return next((row["adapter"] for row in newest), None)
+
+    def _answered(self, day: str) -> list[dict[str, Any]]:
+        rows = self._lake.read("requests", columns=_COLUMNS, where={"day": [day]}).to_pylist()
+        answered = [
+            {**row, "adapter": adapter}
+            for row in rows
+            # A shadow's answer was shown to nobody, and its question was answered by the champion.
+            if row["status"] == "ok"
+            and row["arm"] != "shadow"
+            and (adapter := self._adapter_of(row["release"])) is not None
+        ]
+        return sorted(answered, key=_key)
 
 
-def windows(lake: Lake, settings: Settings, *, reference_size: int, current_size: int) -> Windows:
-    """The stored reference window, made now if it can be, and the latest requests after it.
-
-    Only requests that were answered (status `ok`) by a release that is still known count.
-    """
-    adapter_of = functools.cache(lambda release: _adapter(settings, release))
-    days = pc.unique(lake.read("requests", columns=["day"]).column("day")).to_pylist()
-    newest = next(_requests(lake, sorted(days, reverse=True), adapter_of, newest_first=True), None)
-    if newest is None:
-        return Windows(reference=None, current=())
-    adapter = newest["adapter"]
-
-    path = reference_path(settings, adapter)
-    if not path.exists():
-        oldest = (r for r in _requests(lake, sorted(days), adapter_of) if r["adapter"] == adapter)
-        first = [_features(row) for row, _ in zip(oldest, range(reference_size), strict=False)]
-        if len(first) < reference_size:
-            return Windows(reference=None, current=tuple(first))
-        buffer = io.BytesIO()
-        pq.write_table(pa.Table.from_pylist(first), buffer)
-        write_atomic(path, buffer.getvalue())
-    reference = pq.read_table(path).to_pylist()
-
-    taken = {row["trace"] for row in reference}
-    current: list[dict[str, Any]] = []
-    for row in _requests(lake, sorted(days, reverse=True), adapter_of, newest_first=True):
-        if len(current) == current_size:
-            break
-        if row["adapter"] == adapter and row["trace"] not in taken:
-            current.append(_features(row))
-    return Windows(reference=tuple(reference), current=tuple(reversed(current)))
+def in_windows(rows: Iterator[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
+    """Whole windows of `size` requests; the remainder is left for another time."""
+    while len(window := list(islice(rows, size))) == size:
+        yield window
 
 
-def reference_path(settings: Settings, adapter: str) -> Path:
-    """Where the reference window of an adapter lies; remove the file to start another."""
-    return settings.root / "monitoring" / f"reference-{short(digest_of(adapter))}.parquet"
+def cursor_at(row: Mapping[str, Any]) -> Cursor:
+    """The cursor that has just passed a request."""
+    return Cursor(*_key(row))
 
 
-def _requests(
-    lake: Lake,
-    days: list[str],
-    adapter_of: Callable[[str], str | None],
-    *,
-    newest_first: bool = False,
-) -> Iterator[dict[str, Any]]:
-    """Answered requests, read day by day as they are asked for, with the adapter that answered."""
-    for day in days:
-        rows = lake.read("requests", columns=_COLUMNS, where={"day": [day]}).to_pylist()
-        rows.sort(key=lambda row: (row["time"], row["trace"]), reverse=newest_first)
-        for row in rows:
-            adapter = adapter_of(row["release"])
-            if row["status"] == "ok" and row["arm"] != "shadow" and adapter is not None:
-                yield {**row, "adapter": adapter}
+def _key(row: Mapping[str, Any]) -> tuple[str, str]:
+    return row["time"].astimezone(UTC).isoformat(timespec="microseconds"), row["trace"]
+
+
+def _key_of(cursor: Cursor) -> tuple[str, str]:
+    return cursor.time, cursor.trace
 
 
 def _adapter(settings: Settings, release: str) -> str | None:
@@ -113,16 +132,3 @@ def _adapter(settings: Settings, release: str) -> str | None:
         return None
     known = load(settings, release)
     return known.adapter.id if known.adapter else known.base_model.digest
-
-
-def _features(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "trace": row["trace"],
-        "question": row["question"],
-        "question_characters": float(len(row["question"])),
-        "answer_characters": float(len(row["answer"])),
-        # Nothing retrieved is the worst score there is, not a missing one.
-        "top_score": max(row["scores"], default=0.0),
-        "documents_cited": float(len(set(row["uris"]))),
-        "refused": "yes" if row["refused"] else "no",
-    }

@@ -13,6 +13,7 @@ from headwater.embeddings.retrieve import RetrievalSettings
 from headwater.errors import HeadwaterError
 from headwater.evaluation import gates, report, store
 from headwater.files import read_json, write_json
+from headwater.guardrails.policy import keep_policy, load_policy
 from headwater.records import Prompt
 from headwater.release.manifest import Release, now, pin_adapter, pin_base
 from headwater.settings import Settings
@@ -45,6 +46,7 @@ def assemble(
         index=index,
         embedding_model=model_digest(settings.embedding_model),
         retrieval=asdict(RetrievalSettings()),
+        guardrails=keep_policy(settings, load_policy()),
         evaluation={**report.summary(retrieval, generation), "policy": policy.digest},
         gates=tuple(result.as_mapping() for result in judged),
         provisional=gates.is_provisional(retrieval, policy),

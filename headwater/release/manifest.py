@@ -15,12 +15,12 @@ from typing import Any, Self
 from headwater.base_model import BaseModel
 from headwater.errors import HeadwaterError, IntegrityError
 from headwater.files import read_json, write_json
+from headwater.guardrails.policy import NO_GUARDRAILS, policy_file
 from headwater.records import Prompt, digest_file, digest_of
 from headwater.settings import Settings
 
 #: Format of the manifest. A change that alters what a release means gets a new number.
 MANIFEST_VERSION = 1
-NO_GUARDRAILS = "none/1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +56,7 @@ class Release:
     index: str  # version of the vector index
     embedding_model: str  # digest of the encoder
     retrieval: Mapping[str, float]  # fields of `headwater.embeddings.retrieve.RetrievalSettings`
-    guardrails: str = NO_GUARDRAILS
+    guardrails: str = NO_GUARDRAILS  # `headwater.guardrails.policy.GuardPolicy.reference`
 
     evaluation: Mapping[str, Any] = field(default_factory=dict)  # see `evaluation.report.summary`
     gates: tuple[Mapping[str, Any], ...] = ()  # fields of `evaluation.gates.GateResult`
@@ -82,9 +82,11 @@ class Release:
 
     @property
     def files(self) -> dict[str, str]:
-        """Digest of each file the engine loads, by path relative to `Settings.root`."""
+        """Digest of each file that serving loads, by path relative to `Settings.root`."""
         pins = (self.base_model, self.adapter)
-        return {pin.file: pin.file_digest for pin in pins if pin is not None}
+        files = {pin.file: pin.file_digest for pin in pins if pin is not None}
+        policy = policy_file(self.guardrails)
+        return files | dict([policy] if policy else [])
 
     @property
     def blocked(self) -> list[str]:
@@ -192,7 +194,7 @@ def list_ids(settings: Settings) -> list[str]:
 
 
 def verify(settings: Settings, release: Release) -> None:
-    """Compare every file that the engine will load with its pinned digest.
+    """Compare every file that serving will load with its pinned digest.
 
     The index is verified by its own store: `headwater.embeddings.edge`.
 

@@ -1,4 +1,4 @@
-"""One question to one answer: retrieve, prompt, generate, cite.
+"""One question to one answer: guard, retrieve, prompt, generate, guard, cite.
 
 Knows a loaded release, not HTTP, releases' files or the log.
 """
@@ -7,12 +7,16 @@ import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cached_property
 from typing import cast
 
 from headwater.datasets.citations import rank_citations
 from headwater.datasets.prompt import chat_text, fit, render
+from headwater.embeddings.retrieve import Found
 from headwater.engine import STOP
 from headwater.errors import HeadwaterError
+from headwater.guardrails.decisions import Decision
+from headwater.guardrails.guard import AnswerFilter, CheckedQuestion
 from headwater.records import Hit
 from headwater.serving.runtime import Runtime
 
@@ -52,8 +56,11 @@ class Response:
     Attributes:
         hits: passages that the prompt shows, best first.
         citations: the same passages, ordered by how much of the answer each holds.
-        refused: nothing was found, and `text` is `REFUSAL`.
-        finish_reason: "stop" or "length"; "cancelled" where iteration was broken off.
+        refused: nothing was found or a guard refuses, and `text` says so; the model was not asked.
+        finish_reason: "stop" or "length"; "content_filter" where a guard refused the question's
+            wording; "cancelled" where iteration was broken off.
+        decisions: what each guard has decided.
+        guard_ms: time in the guards of "question", "documents" and "answer".
     """
 
     def __init__(self, runtime: Runtime, turns: Sequence[Turn], decoding: Decoding) -> None:
@@ -65,31 +72,85 @@ class Response:
         self.finish_reason = "cancelled"
         self.prompt_tokens = self.completion_tokens = 0
         self.retrieve_ms = self.generate_ms = 0.0
+        self.decisions: tuple[Decision, ...] = ()
+        self.guard_ms = {"question": 0.0, "documents": 0.0, "answer": 0.0}
+
+    @property
+    def question(self) -> str:
+        """The question as it may be stored: personal data is redacted."""
+        return self._checked.logged
+
+    @property
+    def leaked(self) -> bool:
+        """Whether a guard had to take something out of what the model wrote."""
+        return any(each.rule.startswith("answer_") and each.count for each in self.decisions)
 
     def __iter__(self) -> Iterator[str]:
-        question = self._turns[-1].content
-        started = time.perf_counter()
-        self.hits = self._retrieve(question)
-        self.retrieve_ms = _ms_since(started)
-        if not self.hits:
-            self.refused, self.text, self.finish_reason = True, REFUSAL, "stop"
-            yield REFUSAL
+        checked = self._checked
+        self.decisions = checked.decisions
+        if checked.refusal is not None:
+            yield self._refuse(checked.refusal, "content_filter")
             return
-        prompt = self._prompt(question)
+        started = time.perf_counter()
+        found = self._runtime.retriever.find(
+            checked.asked, limit=self._runtime.release.prompt.top_k
+        )
+        self.retrieve_ms = _ms_since(started)
+        refusal = self._check_documents(found)
+        if refusal is not None:
+            yield self._refuse(refusal, "stop")
+            return
+        prompt = self._prompt(checked.asked)
+        filter_ = self._runtime.guard.answer(self.hits)
+        before = self.decisions
         with closing(self._generate(prompt)) as pieces:
-            for piece in pieces:
+            for piece in _without_margins(filter_.apply(pieces)):
                 self.text += piece
+                self._note_answer(before, filter_)
                 yield piece
+        self._note_answer(before, filter_)
         self.citations = rank_citations(self.text, self.hits)
 
-    def _retrieve(self, question: str) -> list[Hit]:
-        prompt, engine = self._runtime.release.prompt, self._runtime.engine
-        hits = self._runtime.retriever.passages(question, limit=prompt.top_k)
+    @cached_property
+    def _checked(self) -> CheckedQuestion:
+        started = time.perf_counter()
+        checked = self._runtime.guard.question(self._turns[-1].content)
+        self.guard_ms["question"] = _ms_since(started)
+        return checked
+
+    def _refuse(self, text: str, finish_reason: str) -> str:
+        self.refused, self.text, self.finish_reason = True, text, finish_reason
+        return text
+
+    def _check_documents(self, found: Found) -> str | None:
+        """Choose the passages to show; returns a refusal where the index holds nothing on it."""
+        guard, prompt, engine = (
+            self._runtime.guard,
+            self._runtime.release.prompt,
+            self._runtime.engine,
+        )
+        started = time.perf_counter()
+        # What a later question is about, the turns before it tell, which retrieval does not read.
+        refusal, off_topic = guard.topic(found.similarity) if self._is_first else (None, ())
+        checked = guard.passages(found.hits)
+        self.guard_ms["documents"] = _ms_since(started)
+        self.decisions += (*off_topic, *checked.decisions)
+        if refusal is not None:
+            return refusal
 
         def count(texts: Sequence[str]) -> list[int]:
             return [engine.count_tokens(text) for text in texts]
 
-        return fit(hits, count, prompt.max_context_tokens)
+        self.hits = fit(checked.shown, count, prompt.max_context_tokens)
+        return None if self.hits else REFUSAL
+
+    @property
+    def _is_first(self) -> bool:
+        return all(turn.role == "system" for turn in self._turns[:-1])
+
+    def _note_answer(self, before: tuple[Decision, ...], filter_: AnswerFilter) -> None:
+        self.decisions = (*before, *filter_.decisions)
+        self.guard_ms["answer"] = filter_.ms
 
     def _prompt(self, question: str) -> str:
         """The prompt as training and evaluation write it, with as many earlier turns as fit.
@@ -99,7 +160,7 @@ class Response:
         """
         engine, prompt = self._runtime.engine, self._runtime.release.prompt
         *head, last = render(prompt, question, self.hits)
-        earlier = [{"role": turn.role, "content": turn.content} for turn in self._turns[:-1]]
+        earlier = self._earlier()
         room = engine.context - self._decoding.max_tokens
         while (tokens := engine.count_tokens(text := chat_text([*head, *earlier, last]))) > room:
             if not earlier:
@@ -109,6 +170,18 @@ class Response:
                 )
             earlier = earlier[1:]
         return text
+
+    def _earlier(self) -> list[dict[str, str]]:
+        """The turns before the question, without those of the user that a guard refuses."""
+        texts = [
+            self._runtime.guard.earlier(turn.content) if turn.role == "user" else turn.content
+            for turn in self._turns[:-1]
+        ]
+        return [
+            {"role": turn.role, "content": text}
+            for turn, text in zip(self._turns, texts, strict=False)
+            if text is not None
+        ]
 
     def _generate(self, prompt: str) -> Generator[str, None, None]:
         decoding = self._decoding
@@ -125,7 +198,7 @@ class Response:
         pieces = cast("Generator[str, None, None]", iter(stream))
         started = time.perf_counter()
         try:
-            yield from _without_margins(pieces)
+            yield from pieces
         finally:
             pieces.close()  # where the reader broke off: ends the generation, and waits for it
             self.generate_ms = _ms_since(started)

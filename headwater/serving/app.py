@@ -88,7 +88,7 @@ def _add_api(app: FastAPI, service: Service) -> None:
             raise
         tokens = usage(answer.prompt_tokens, answer.completion_tokens)
         reply = ChatReply(job.trace, job.release).whole(
-            answer.text, answer.finish_reason, tokens, answer.citations
+            answer.text, answer.finish_reason, tokens, answer.citations, answer.decisions
         )
         return JSONResponse(reply, headers=_headers(job))
 
@@ -228,7 +228,9 @@ async def _events(job: Job, first: str | Finished, *, include_usage: bool) -> As
         return
     end = item.response
     tokens = usage(end.prompt_tokens, end.completion_tokens)
-    yield reply.last(end.finish_reason, tokens, end.citations, include_usage=include_usage)
+    yield reply.last(
+        end.finish_reason, tokens, end.citations, end.decisions, include_usage=include_usage
+    )
 
 
 async def _while_connected(request: Request, work: Awaitable[T]) -> T:

@@ -37,6 +37,15 @@ class Metrics:
         self.refused = Counter(
             "headwater_refused", "Answers that no document supports.", registry=self.registry
         )
+        self.guard = Counter(
+            "headwater_guard_decisions",
+            "Decisions of the guards by rule and action (allowed, redacted, refused, dropped, removed).",
+            ["rule", "action"],
+            registry=self.registry,
+        )
+        self.guard_seconds = self._histogram(
+            "guard_seconds", "All guards of one request.", (0.001, 0.0025, 0.005, *_SECONDS)
+        )
         self.in_flight = Gauge(
             "headwater_in_flight", "Requests at work or waiting.", registry=self.registry
         )
@@ -62,5 +71,5 @@ class Metrics:
         """All metrics in Prometheus' text format."""
         return generate_latest(self.registry)
 
-    def _histogram(self, name: str, what: str) -> Histogram:
-        return Histogram(f"headwater_{name}", what, buckets=_SECONDS, registry=self.registry)
+    def _histogram(self, name: str, what: str, buckets: tuple[float, ...] = _SECONDS) -> Histogram:
+        return Histogram(f"headwater_{name}", what, buckets=buckets, registry=self.registry)

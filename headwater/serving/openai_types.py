@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from headwater.guardrails.decisions import Decision
 from headwater.records import Hit
 
 #: The name under which the endpoint serves whatever release is current.
@@ -195,7 +196,12 @@ class ChatReply:
         }
 
     def whole(
-        self, text: str, finish_reason: str, tokens: dict[str, int], cited: Sequence[Hit]
+        self,
+        text: str,
+        finish_reason: str,
+        tokens: dict[str, int],
+        cited: Sequence[Hit],
+        guard: Sequence[Decision] = (),
     ) -> dict[str, Any]:
         message = {"role": "assistant", "content": text, "refusal": None}
         choice = {
@@ -210,6 +216,7 @@ class ChatReply:
             "choices": [choice],
             "usage": tokens,
             "citations": [citation(hit) for hit in cited],
+            "guard": [decision.to_json() for decision in guard],
         }
 
     def first(self) -> bytes:
@@ -223,11 +230,15 @@ class ChatReply:
         finish_reason: str,
         tokens: dict[str, int],
         cited: Sequence[Hit],
+        guard: Sequence[Decision] = (),
         *,
         include_usage: bool,
     ) -> bytes:
-        """The closing chunks: the last one before [DONE] carries the citations."""
-        citations = {"citations": [citation(hit) for hit in cited]}
+        """The closing chunks: the last one before [DONE] carries citations and guard decisions."""
+        citations = {
+            "citations": [citation(hit) for hit in cited],
+            "guard": [decision.to_json() for decision in guard],
+        }
         if not include_usage:
             return self._chunk({}, finish_reason, **citations) + DONE
         tail = {**self._head, "object": "chat.completion.chunk", "choices": [], "usage": tokens}

@@ -10,11 +10,12 @@ from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar
 
 from headwater.embeddings.encoder import Encoder, model_digest
-from headwater.embeddings.retrieve import RetrievalSettings, Retriever
+from headwater.embeddings.retrieve import Found, RetrievalSettings, Retriever
 from headwater.embeddings.store import Index, open_store
 from headwater.engine import Engine
 from headwater.errors import HeadwaterError
-from headwater.records import Hit, short
+from headwater.guardrails.guard import Guard, load_guard
+from headwater.records import short
 from headwater.release import manifest
 from headwater.release.manifest import Release
 from headwater.settings import Settings
@@ -51,8 +52,8 @@ class Shared(Generic[T]):
 class Retrieves(Protocol):
     """What an answer needs of retrieval; `headwater.embeddings.retrieve.Retriever` is one."""
 
-    def passages(self, question: str, *, limit: int) -> list[Hit]:
-        """The best passages for a question, best first."""
+    def find(self, question: str, *, limit: int) -> Found:
+        """The best passages for a question, best first, and how near the index comes to it."""
 
 
 class Runtime:
@@ -69,8 +70,10 @@ class Runtime:
         engine: Shared[Engine],
         encoder: Shared[Encoder],
         index: Shared[Index],
+        *,
+        guard: Guard,
     ) -> None:
-        self.release, self.retriever = release, retriever
+        self.release, self.retriever, self.guard = release, retriever, guard
         self.id = release.id
         self.shared_engine, self.shared_encoder, self.shared_index = engine, encoder, index
 
@@ -110,7 +113,8 @@ def load_runtime(settings: Settings, release_id: str, before: Runtime | None) ->
         index = _hold(held, before.shared_index if before else None, *_index(settings, release))
         how: dict[str, Any] = dict(release.retrieval)
         retriever = Retriever(index.value, encoder.value, RetrievalSettings(**how))
-        runtime = Runtime(release, retriever, engine, encoder, index)
+        guard = load_guard(settings, release.guardrails)
+        runtime = Runtime(release, retriever, engine, encoder, index, guard=guard)
         _try(runtime)
     except BaseException:
         for shared in held:
@@ -178,5 +182,5 @@ def _index(
 
 def _try(runtime: Runtime) -> None:
     """One search and one token: what cannot answer must not go into production."""
-    runtime.retriever.passages("Is anything here?", limit=1)
+    runtime.retriever.find("Is anything here?", limit=1)
     runtime.engine.complete("<|im_start|>", max_tokens=1, cache_prompt=False)

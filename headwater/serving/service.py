@@ -329,6 +329,9 @@ class Service:
             metrics.tokens.labels("completion").inc(response.completion_tokens)
             if response.refused:
                 metrics.refused.inc()
+            metrics.guard_seconds.observe(sum(response.guard_ms.values()) / 1000)
+            for decision in response.decisions:
+                metrics.guard.labels(decision.rule, decision.action).inc()
 
     def _load(self, release: str, before: Runtime | None) -> Runtime:
         """Load a release, unless it is a canary that endpoints die with."""
@@ -416,6 +419,7 @@ def _outcome(response: Response | None, failure: Exception | None, seconds: floa
         refused=bool(response and response.refused),
         seconds=seconds,
         ungrounded=None if response is None or failure else _ungrounded(response),
+        leaked=response is not None and response.leaked,
     )
 
 
@@ -434,7 +438,7 @@ def _entry(job: Job | _Shadowed, response: Response | None, status: Status) -> R
         release=job.release,
         arm=job.arm,
         session=digest_of("session", job.key)[:16],
-        question=job.turns[-1].content,
+        question=response.question if response else "",
         answer=response.text if response else "",
         status=status,
         streamed=job.streamed,

@@ -192,6 +192,50 @@ def test_a_written_question_must_find_its_own_chunk(lake: Lake) -> None:
     assert {name for name in SUBJECTS if name >= "h"} <= {row.question.split()[6] for row in rows}
 
 
+ASKED = [
+    "When is a hopper cleaned, how many days pass?",
+    "After how many days of use must the gauge be cleaned?",
+    "What is the weather in Oslo today?",
+]
+
+
+def with_asked(lake: Lake, asked: Sequence[str], max_rows: int = 20) -> SftStats:
+    return build_sft_dataset(
+        lake, ask=lambda *_: None, retriever=Overlap(lake), top_k=3, max_rows=max_rows,
+        written_questions=0, asked=asked,
+    )  # fmt: skip
+
+
+def test_users_questions_are_answered_by_a_chunk_or_left_out(lake: Lake) -> None:
+    stats = with_asked(lake, ASKED)
+    chunks = {c["id"]: c for c in lake.read("document_shards").to_pylist()}
+    rows = [row for row in read_rows(lake) if row.kind == "asked"]
+    assert {row.question for row in rows} == set(ASKED[:2])
+    assert stats.by_kind["asked"] == 2
+    for row in rows:
+        assert row.answer in chunks[row.chunk_id]["text"] and row.chunk_id in row.context
+        assert re.findall("hopper|gauge", row.question)[0] in row.uri
+
+
+def test_what_users_asked_about_is_taught_first_and_the_rest_still(lake: Lake) -> None:
+    many = [f"After how many days of use must the {name} be cleaned?" for name in SUBJECTS]
+    stats = with_asked(lake, many, max_rows=16)
+    assert stats.rows == 16 and stats.by_kind["asked"] == 8
+    plain = build(lake, max_rows=16)
+    assert "asked" not in plain.by_kind
+
+
+def test_a_users_question_that_is_golden_is_left_out(lake: Lake) -> None:
+    item = GoldenItem(
+        id="g", question=ASKED[1], reference="In other words.", uris=("manual:///gauge.html",),
+        category="c", provisional=False,
+    )  # fmt: skip
+    fill(lake, manual(), [item])
+    stats = with_asked(lake, ASKED)
+    assert stats.by_kind["asked"] == 1 and stats.dropped_leaks >= 1
+    assert leaks(read_rows(lake), read_golden(lake)) == []
+
+
 def test_no_more_rows_than_asked_for(lake: Lake) -> None:
     assert build(lake, max_rows=7).rows == 7
 

@@ -89,7 +89,7 @@ def test_passages_far_from_the_question_are_not_shown():
 
 def test_passages_are_the_near_ones_of_the_fused_ranking(retriever):
     question = "What is reserved by the variable __slots__ ?"
-    shown = retriever.passages(question, limit=3)
+    shown = retriever.find(question, limit=3).hits
     found = retriever.retrieve(question, limit=3)
     assert shown[0] == found[0] and len(shown) < len(found)
     assert [h for h in found if h in shown] == shown

@@ -59,7 +59,8 @@ def ask(
                 "day": day, "trace": f"{release[:6]}-{day}-{number:05d}", "release": release,
                 "arm": "champion", "session": "s", "ungrounded": 0.5,
                 "time": start + timedelta(minutes=number % 1440), "status": status,
-                "question": f"What has {words[0]} to do with {words[1]} and {words[2]} {number}?",
+                "question": f"What has {words[0]} to do with {words[1]} and {words[2]} "
+                f"{random.integers(100, 1000)}?",
                 "answer": "word " * int(answer_words + random.integers(0, 4)),
                 "streamed": False, "refused": bool(random.random() < 0.1), "uris": ["a", "b"],
                 "scores": [0.5 + float(random.normal(0, 0.05))], "chunk_ids": ["c"],

@@ -3,6 +3,7 @@ from datetime import UTC, datetime
 import pytest
 
 from headwater.lake import Lake
+from headwater.monitoring import arms
 from headwater.monitoring.arms import FEWEST, compare_arms
 from headwater.release import pointer, traffic
 from headwater.settings import Settings
@@ -50,6 +51,9 @@ def test_a_difference_has_the_right_sign_and_excludes_zero_where_it_is_large(run
     assert found.differences["refused"].low > 0
     assert found.means["canary"]["ungrounded"] == pytest.approx(0.9)
     assert found.differences["error"].mean == found.differences["error"].high == 0
+    assert arms.plot(found).startswith(b"\x89PNG")
+    (row,) = [row for row in found.rows() if row["measure"] == "ungrounded"]
+    assert row["difference"] == pytest.approx(0.7) and row["canary"] == pytest.approx(0.9)
     assert found.digest == compare_arms(lake, settings).digest
 
 

@@ -1,8 +1,9 @@
 import pytest
 
 from headwater.embeddings.retrieve import RetrievalSettings
-from headwater.errors import HeadwaterError
+from headwater.errors import HeadwaterError, IntegrityError
 from headwater.evaluation import store
+from headwater.guardrails.policy import DocumentPolicy, kept_policy, load_policy
 from headwater.release import manifest
 from headwater.release.assemble import assemble, load_candidate, save_candidate
 from headwater.release.manifest import Release
@@ -42,6 +43,25 @@ def test_a_good_candidate_carries_its_judgement(settings: Settings) -> None:
     assert load_candidate(settings).to_json() == release.to_json()
     assert manifest.list_ids(settings) == [], "a candidate is no release"
     manifest.verify(settings, release)
+
+
+def test_it_names_the_policy_of_the_guards_and_keeps_it(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = candidate(settings)
+    policy = load_policy()
+    assert release.guardrails == policy.reference
+    assert kept_policy(settings, release.guardrails) == policy
+    stricter = policy.model_copy(update={"documents": DocumentPolicy(injection=0.1)})
+    monkeypatch.setattr("headwater.release.assemble.load_policy", lambda: stricter)
+    other = candidate(settings)
+    assert other.id != release.id
+    assert kept_policy(settings, release.guardrails) == policy, "the old one stays"
+    kept = settings.root / f"releases/guardrails/{policy.reference.rpartition('/')[2]}.json"
+    kept.unlink()
+    with pytest.raises(IntegrityError):
+        manifest.verify(settings, release)
+    manifest.verify(settings, other)
 
 
 def test_a_worse_adapter_is_blocked_by_name(settings: Settings) -> None:

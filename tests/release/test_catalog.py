@@ -82,3 +82,5 @@ def test_a_difference_names_the_parts(
     assert catalog.diff(settings, three[0], three[0]) == []
     bare = manifest.save(settings, make_release(index="a", guardrails="strict/1"))
     assert [each.part for each in catalog.diff(settings, three[0], bare.id)] == ["guardrails"]
+    with pytest.raises(HeadwaterError, match="guardrails"):
+        catalog.promote(settings, bare.id)

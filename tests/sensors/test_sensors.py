@@ -5,10 +5,7 @@ import pytest
 
 from headwater.datasets import golden
 from headwater.documents.sources import FolderSource
-from headwater.monitoring.alerts import AlertInbox
 from headwater.settings import Settings
-from resources.alerts import AlertsResource
-from sensors.alerts import failed_checks, failed_runs
 from sensors.arrivals import arrivals_sensor
 from sensors.drift import drift
 
@@ -42,12 +39,21 @@ def test_arrivals_reports_only_what_changed(tmp_path, instance, monkeypatch):
     assert event.asset_key.to_user_string() == "golden_questions"
 
 
-def report(instance, status: str, reference: str, digest: str):
+def decide(instance, *, drift: str, retrain: bool, reference: str = "r1", decision: str = "d1"):
     instance.report_runless_asset_event(
         dg.AssetMaterialization(
-            "drift_report",
-            metadata={"status": status, "reference": reference},
-            tags={"dagster/data_version": digest},
+            "retraining_decision",
+            metadata={
+                "drift": drift,
+                "retrain": retrain,
+                "verdict": "retrain" if retrain else "not_worth_it",
+                "reference": reference,
+                "decision": decision,
+                "panel": "question_topics",
+                "evidence": 250.0,
+                "reasons": ["A third of the traffic is new."],
+                "examples": [{"trace": "t1", "question": "What is mulch?", "unlike": 0.8}],
+            },
         )
     )
 
@@ -56,73 +62,35 @@ def tick(instance, cursor=None):
     from definitions import defs
 
     context = dg.build_sensor_context(
-        instance=instance, cursor=cursor, repository_def=defs.get_repository_def()
+        instance=instance,
+        cursor=cursor,
+        repository_def=defs.get_repository_def(),
     )
     return drift.evaluate_tick(context)
 
 
-def test_drift_launches_one_retraining_for_a_reference(instance):
-    report(instance, "ok", "r1", "d1")
+def test_a_decision_to_retrain_launches_one_run(instance):
+    decide(instance, drift="ok", retrain=False)
     quiet = tick(instance)
     assert not quiet.run_requests and "ok" in quiet.skip_message
-    report(instance, "drift", "r1", "d2")
+    decide(instance, drift="drift", retrain=True)
     fired = tick(instance, quiet.cursor)
-    assert [request.job_name or "retrain" for request in fired.run_requests] == ["retrain"]
-    report(instance, "drift", "r1", "d3")
-    repeated = tick(instance, fired.cursor)
-    # The same run key: the daemon launches nothing twice.
-    assert repeated.run_requests[0].run_key == fired.run_requests[0].run_key
-    report(instance, "drift", "r2", "d4")
-    other = tick(instance, repeated.cursor)
-    assert other.run_requests[0].run_key != fired.run_requests[0].run_key
+    (request,) = fired.run_requests
+    assert (request.job_name or "retrain") == "retrain"
+    assert request.tags["headwater/drift_panel"] == "question_topics"
+    assert request.tags["headwater/drift_traces"] == "t1"
+    # A tick that was killed before its cursor was kept, and a decision that still stands.
+    repeated = tick(instance, quiet.cursor)
+    decide(instance, drift="drift", retrain=True)
+    standing = tick(instance, fired.cursor)
+    keys = {each.run_requests[0].run_key for each in (fired, repeated, standing)}
+    assert keys == {request.run_key}  # the daemon launches nothing twice
+    decide(instance, drift="drift", retrain=True, decision="d2")
+    second = tick(instance, standing.cursor)
+    assert second.run_requests[0].run_key != request.run_key
 
 
-def evaluate_check(instance, passed: bool):
-    @dg.asset
-    def table() -> None: ...
-
-    @dg.asset_check(asset=table)
-    def sound() -> dg.AssetCheckResult:
-        return dg.AssetCheckResult(passed=passed, description="three rows lack a URI")
-
-    dg.materialize([table, sound], instance=instance, raise_on_error=False)
-
-
-def test_a_failed_check_is_one_alert_until_it_passes(tmp_path, instance):
-    inbox = AlertInbox(tmp_path)
-    resources = {"alerts": AlertsResource(path=str(tmp_path))}
-    cursor = None
-    for passed in (False, False):
-        evaluate_check(instance, passed)
-        context = dg.build_sensor_context(instance=instance, cursor=cursor, resources=resources)
-        failed_checks(context)
-        cursor = context.cursor
-    (alert,) = inbox.list("open")
-    assert (alert.kind, alert.subject, alert.cause) == ("check_failure", "table", "sound")
-    assert "three rows" in alert.detail and alert.runbook.endswith("check_failure.md")
-    evaluate_check(instance, True)
-    failed_checks(dg.build_sensor_context(instance=instance, cursor=cursor, resources=resources))
-    assert inbox.list("open") == []
-
-
-def test_a_failed_run_is_an_alert(tmp_path, instance):
-    @dg.op
-    def explode() -> None:
-        raise ValueError("the disk is full")
-
-    @dg.job
-    def nightly():
-        explode()
-
-    result = nightly.execute_in_process(instance=instance, raise_on_error=False)
-    context = dg.build_run_status_sensor_context(
-        sensor_name="failed_runs",
-        dagster_event=result.get_run_failure_event(),
-        dagster_instance=instance,
-        dagster_run=result.dagster_run,
-        resources={"alerts": AlertsResource(path=str(tmp_path))},
-    ).for_run_failure()
-    failed_runs(context)
-    (alert,) = AlertInbox(tmp_path).list("open")
-    assert (alert.subject, alert.cause) == ("nightly", "explode")
-    assert "disk is full" in alert.detail
+def test_a_drift_that_is_not_worth_it_launches_nothing(instance):
+    decide(instance, drift="drift", retrain=False)
+    said = tick(instance)
+    assert not said.run_requests and "not_worth_it" in said.skip_message
