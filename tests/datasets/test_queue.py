@@ -98,6 +98,11 @@ def test_the_same_question_in_other_case_or_nearly_the_same_words_is_asked_once(
     assert len(ask(same)) == 1
 
 
+def test_many_equal_questions_do_not_crowd_out_others() -> None:
+    same = [candidate(f"t{n}", question="Why is my kettle loud?", disliked=True) for n in range(99)]
+    assert ask([*same, candidate("other", question="Where does tea grow best?")]) == ["t0", "other"]
+
+
 def test_what_was_asked_before_is_not_asked_in_nearly_the_same_words() -> None:
     found = [candidate("t", question="Why is my kettle so loud today?")]
     assert ask(found, asked=["Why is my kettle so loud today"]) == []

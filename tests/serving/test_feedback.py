@@ -131,6 +131,12 @@ def test_traces_of_yesterday_and_other_processes_are_known_and_older_ones_not(
     assert codes == {"today": 201, "yesterday": 201, "older": 404}
 
 
+def test_an_old_trace_is_not_known_because_nothing_was_asked_since(endpoint: Endpoint) -> None:
+    log_answer(endpoint.settings, {"time": datetime.now(UTC) - timedelta(days=2), "trace": "older"})
+    assert endpoint.post("/v1/feedback", trace="older", thumb="up").status_code == 404
+    assert endpoint.get("/v1/rating/next").status_code == 204
+
+
 def test_feedback_that_cannot_be_kept_is_an_error(
     endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
