@@ -150,8 +150,8 @@ def _new_rows(file: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
 
 
 def _add(row: Mapping[str, Any], minutes: dict[int, Any], errors: list[dict[str, str]]) -> None:
-    if row.get("status") not in ("ok", "error"):
-        return
+    if row.get("status") not in ("ok", "error") or row.get("arm") == "shadow":
+        return  # nobody saw what a shadow answered
     minute = _minute(datetime.fromisoformat(row["time"]))
     requests, failed = minutes.get(minute, (0, 0))
     is_error = row["status"] == "error"
