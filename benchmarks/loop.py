@@ -210,7 +210,7 @@ def measure(recipe: str, root: Path, port: int) -> dict[str, Any]:
         timeline.note("running", url=url)
         false_firings = _replay(home, url, timeline)
         _move(home, url, timeline)
-        after = _recover(home, before, timeline)
+        after = _recover(home, url, timeline)
     retrainings = len(_retrainings(home))
     timeline.note("stopped", retrainings=retrainings)
     both = Installation(root=root / "both", recipe=recipe, port=port)
@@ -269,18 +269,32 @@ def _move(home: Installation, url: str, timeline: Timeline) -> None:
     )
 
 
-def _recover(home: Installation, before: str, timeline: Timeline) -> str:
-    """Wait for the retraining and what it releases; the release that serves then."""
+def _recover(home: Installation, url: str, timeline: Timeline) -> str:
+    """Wait for the retraining, and ask on until its canary has ended; the release that serves then.
+
+    The documents that came with the drift may make a release of their own before.
+    """
     until = time.monotonic() + RETRAIN_SECONDS
+    serves, first = _serving(home)
     while time.monotonic() < until:
         runs = _retrainings(home)
         if runs and runs[0]["finished"]:
             timeline.note("retraining ended", **runs[0])
             break
         time.sleep(5)
-    after = str(home.run("status")["release"]["id"])
-    timeline.note("serving", release=after, moved=after != before)
-    return after
+    asked = cycle(question for question, _ in NEW.questions())
+    adapter = first
+    while adapter == first and time.monotonic() < until:
+        _ask(url, list(islice(asked, WINDOW)))
+        serves, adapter = _serving(home)
+    timeline.note("serving", release=serves, new_adapter=adapter != first)
+    return serves
+
+
+def _serving(home: Installation) -> tuple[str, str]:
+    """The release in production and its adapter."""
+    release = home.run("status")["release"]
+    return str(release["id"]), str(release["adapter"])
 
 
 def _until(home: Installation, told: Any, *, seconds: float) -> dict[str, Any]:

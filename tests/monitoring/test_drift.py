@@ -92,9 +92,9 @@ def test_other_answers_are_drift_of_their_panel(
 
 
 def test_ticks_of_any_size_end_in_the_same_state(tmp_path: Path, encode: WordEncoder) -> None:
-    """Look after every 7th request, or once at the end; look twice each time."""
+    """Look after every 27th request, or once at the end; look twice each time."""
     states = []
-    for name, step in (("often", 7), ("once", 180)):
+    for name, step in (("often", 27), ("once", 180)):
         settings = Settings(home=tmp_path / name)
         lake = Lake(settings.lake)
         release = release_with(settings, "adapter-1")
@@ -154,14 +154,14 @@ def test_what_is_stored_is_bounded_and_holds_no_question(
 ) -> None:
     release = release_with(settings, "adapter-1")
     sizes = []
-    for day in range(2, 8):
+    for day in range(2, 6):
         log_requests(lake, ask(release, 200, day=f"2026-01-{day:02d}"))
         drift_report(lake, settings, encode=encode, policy=POLICY)
         folder = watch_folder(settings, "adapter-1")
         files = [path for path in folder.rglob("*") if path.is_file()]
         sizes.append(sum(path.stat().st_size for path in files if path.suffix == ".npz"))
         assert not any(b"to do with" in path.read_bytes() for path in files)
-    assert max(sizes[2:]) < 1.2 * sizes[2]
+    assert max(sizes[1:]) < 1.2 * sizes[1]
     watch = Store(settings, "adapter-1").load(POLICY)
     assert watch is not None and len(watch.pool) == 200 and len(watch.recent) == 200
 
@@ -257,7 +257,10 @@ def traffic(release: str, questions: list[str], count: int, day: datetime, seed:
 def test_twenty_replays_are_quiet_and_a_near_topic_fires(
     lake: Lake, settings: Settings, minilm: Encoder
 ) -> None:
-    """Over MiniLM: 20 windows of what the reference was asked, then another category of Python."""
+    """Over MiniLM: 20 windows of what the reference was asked, then another category of Python.
+
+    Looked at every fifth window: a firing in between would stand.
+    """
     asked = golden_questions()
     new = asked.pop("strings")
     known = [question for questions in asked.values() for question in questions]
@@ -268,9 +271,9 @@ def test_twenty_replays_are_quiet_and_a_near_topic_fires(
     for replay in range(1, 21):
         day += timedelta(days=1)
         log_requests(lake, traffic(release, known, policy.window_requests, day, seed=replay))
-        report = drift_report(lake, settings, encode=minilm.encode)
-        assert report.status == "ok", report.rows()
-    assert report.windows == 20
+        if replay % 5 == 0:
+            report = drift_report(lake, settings, encode=minilm.encode)
+            assert (report.status, report.windows) == ("ok", replay), report.rows()
     for number in range(21, 26):
         day += timedelta(days=1)
         log_requests(lake, traffic(release, new, policy.window_requests, day, seed=number))
