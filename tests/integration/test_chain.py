@@ -2,6 +2,7 @@
 
 import pytest
 
+from headwater.datasets import golden
 from headwater.lake import Lake
 
 
@@ -36,11 +37,8 @@ def test_a_change_costs_what_changed(installation):
     assert answer["release"] == edited["release"]
     assert any("painted wooden box" in citation["text"] for citation in answer["citations"])
 
-    # A whitespace edit ends at the cleaned text.
+    # A whitespace edit ends at the cleaned text: what is embedded below is the long line's alone.
     path.write_text(path.read_text().replace("\n\n", "\n\n\n").replace(". ", ".  "))
-    spaced = installation.run("build")
-    assert spaced["chunks"]["embedded"] == 0 and spaced["release"] == edited["release"]
-
     (installation.documents / "mate.md").unlink()
     (installation.documents / "empty.txt").write_bytes(b"")
     (installation.documents / "cut.pdf").write_bytes(b"%PDF-1.7\n1 0 obj\n<< /Type /Catalog")
@@ -48,6 +46,9 @@ def test_a_change_costs_what_changed(installation):
     broken = installation.run("build")
     assert broken["documents"]["removed"] == 1 and broken["documents"]["quarantined"] == 2
     lake = Lake(installation.home / "lake")
+    chunks = lake.read("document_shards", columns=["uri"])["uri"].to_pylist()
+    new = sum(uri.endswith("line.txt") for uri in chunks)
+    assert broken["documents"]["processed"] == 2 and broken["chunks"]["embedded"] == new > 0
     quarantine = lake.read("quarantine").to_pylist()
     assert {row["uri"].rsplit("/", 1)[-1]: bool(row["reason"]) for row in quarantine} == {
         "empty.txt": True,
@@ -59,10 +60,8 @@ def test_a_change_costs_what_changed(installation):
     documents = lake.read("clean_documents", columns=["uri"])["uri"].to_pylist()
     (wrong,) = [uri for uri in documents if uri.endswith("line.txt")]
     for name in ("tea", "coffee", "cocoa", "rooibos", "dry tea"):
-        installation.run(
-            *("golden", "add", "--question", f"Where should I keep {name} at home?"),
-            *("--reference", "In a closed tin.", "--uri", wrong),
-        )
+        question = f"Where should I keep {name} at home?"
+        golden.add(installation.home / "golden.yaml", question, "In a closed tin.", wrong)
     for _ in range(2):
         blocked = installation.run("build", code=3)
         assert "recall_at_5" in blocked["blocked"] and not blocked["deployed"]

@@ -74,7 +74,8 @@ def test_a_stream_ends_on_the_release_it_began_with(home: Settings, make_release
         lines = response.iter_lines()
         next(lines)
         promote(home, new)
-        assert httpx.post(f"{url}/admin/reload", timeout=30).json() == {"release": new.id}
+        reloaded = httpx.post(f"{url}/admin/reload", timeout=30).json()
+        assert reloaded == {"release": new.id, "canary": None}
         rest = [line for line in lines if line.startswith("data: {")]
     assert response.headers["X-Headwater-Release"] == old.id
     assert "old:///rivers.md" in [c["uri"] for c in json.loads(rest[-1][6:])["citations"]]
