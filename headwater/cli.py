@@ -475,9 +475,13 @@ def alerts_list(
 def _alerts_list(*, only_open: bool, as_json: bool) -> None:
     from headwater.build_view import show_alerts
     from headwater.monitoring.alerts import open_inbox
+    from headwater.monitoring.alerts_page import write_page
 
-    found = open_inbox(Settings()).list("open" if only_open else None)
+    settings = Settings()
+    everything = open_inbox(settings).list()
+    found = [alert for alert in everything if not only_open or alert.state == "open"]
     show_alerts(console, found)
+    console.print(f"page: {write_page(settings, everything)}", soft_wrap=True)
     if as_json:
         _print_json({"alerts": [asdict(alert) for alert in found]})
 

@@ -7,6 +7,7 @@ import time
 
 import dagster as dg
 
+from headwater.monitoring.alerts_page import write_page
 from headwater.monitoring.exporter import write_metrics
 from headwater.monitoring.outbox import deliver, undelivered
 from headwater.monitoring.receivers import receivers
@@ -75,7 +76,7 @@ def failed_checks(
 def lasting_conditions(
     context: dg.SensorEvaluationContext, alerts: AlertsResource, settings: SettingsResource
 ) -> dg.SkipReason:
-    """Looks at everything that lasts, and writes the pipeline's metrics."""
+    """Looks at everything that lasts, and writes the pipeline's metrics and the inbox's page."""
     instance, inbox, choices = context.instance, alerts.get(), settings.get()
     repository, graph = context.repository_def, _graph(context)
     assert repository is not None
@@ -97,6 +98,7 @@ def lasting_conditions(
         undelivered=undelivered(inbox, now=moment),
         now=moment,
     )
+    write_page(choices, inbox.list())
     return dg.SkipReason(f"{len(waiting)} alerts are open")
 
 

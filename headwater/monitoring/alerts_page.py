@@ -6,9 +6,12 @@ so all of it is escaped, and only links to http and https are links.
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from pathlib import Path
 from typing import Any
 
+from headwater.files import write_atomic
 from headwater.monitoring.alerts import Alert
+from headwater.settings import Settings
 
 _STYLE = """:root{color-scheme:light dark}body{font:16px/1.5 system-ui;margin:2rem auto;
 max-width:60rem;padding:0 1rem}article{border-left:4px solid #888;padding:.2rem 1rem;
@@ -35,6 +38,15 @@ def alerts_page(alerts: Sequence[Alert], runbooks: str = "") -> str:
 <style>{_STYLE}</style><h1>{heading}</h1>
 {articles or "<p>Nothing is waiting for anybody.</p>"}</html>
 """
+
+
+def write_page(settings: Settings, alerts: Sequence[Alert]) -> Path:
+    """Keep the page as `alerts/index.html`, which a browser opens as it lies; returns its path."""
+    path = settings.alerts / "index.html"
+    page = alerts_page(alerts)
+    if not path.exists() or path.read_text("utf-8") != page:
+        write_atomic(path, page)
+    return path
 
 
 def _article(alert: Alert, runbooks: str) -> str:

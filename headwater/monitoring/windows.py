@@ -16,12 +16,15 @@ import pyarrow.compute as pc
 from headwater.lake import Lake
 from headwater.release import pointer
 from headwater.release.manifest import load, manifest_path
+from headwater.serving.request_log import VERIFIER, session_of
 from headwater.settings import Settings
 
 _COLUMNS = [
-    "day", "trace", "time", "release", "arm", "status", "question", "answer", "refused", "uris",
+    "day", "trace", "time", "release", "arm", "session", "status", "question", "answer", "refused", "uris",
     "scores", "chunk_ids",
 ]  # fmt: skip
+#: Our own questions say nothing of what users ask.
+_VERIFIER = session_of(VERIFIER)
 #: Days over which traffic is counted.
 _WEEK = 7
 
@@ -102,6 +105,7 @@ class Requests:
             # A shadow's answer was shown to nobody, and its question was answered by the champion.
             if row["status"] == "ok"
             and row["arm"] != "shadow"
+            and row["session"] != _VERIFIER
             and (adapter := self._adapter_of(row["release"])) is not None
         ]
         return sorted(answered, key=_key)

@@ -64,8 +64,13 @@ def find_endpoint(settings: Settings) -> Endpoint | None:
     )
 
 
-def ask(url: str, question: str, *, timeout: float = 120.0) -> dict[str, Any]:
+def ask(
+    url: str, question: str, *, user: str | None = None, timeout: float = 120.0
+) -> dict[str, Any]:
     """One question to the endpoint at `url`.
+
+    Args:
+        user: names who asks; stays with one release while a canary runs.
 
     Returns:
         answer; citations, a list of uri, title, heading, start, end, text; release; trace.
@@ -75,7 +80,7 @@ def ask(url: str, question: str, *, timeout: float = 120.0) -> dict[str, Any]:
     """
     try:
         with _client(timeout) as client:
-            response = client.post(f"{url}/v1/chat/completions", json=_body(question))
+            response = client.post(f"{url}/v1/chat/completions", json=_body(question, user))
     except httpx.HTTPError as error:
         raise _unreachable(url, error) from error
     if response.is_error:
@@ -140,8 +145,9 @@ def canary_judgement(url: str) -> dict[str, Any] | None:
     return found
 
 
-def _body(question: str) -> dict[str, Any]:
-    return {"model": "headwater", "messages": [{"role": "user", "content": question}]}
+def _body(question: str, user: str | None) -> dict[str, Any]:
+    body = {"model": "headwater", "messages": [{"role": "user", "content": question}]}
+    return body if user is None else {**body, "user": user}
 
 
 def _unreachable(url: str, error: httpx.HTTPError) -> EndpointError:

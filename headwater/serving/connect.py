@@ -8,6 +8,7 @@ from headwater.errors import HeadwaterError
 from headwater.records import short
 from headwater.release import pointer
 from headwater.serving.client import ask, find_endpoint, wait_for_release
+from headwater.serving.request_log import VERIFIER
 from headwater.settings import Settings
 
 #: What a fresh release is asked; any corpus can refuse it or answer it.
@@ -49,7 +50,7 @@ def verify(url: str, release: str, *, timeout: float = 120.0) -> dict[str, Any]:
         HeadwaterError: it does not load the release, or another one answers.
     """
     wait_for_release(url, release, timeout)
-    reply = ask(url, PROBE)
+    reply = ask(url, PROBE, user=VERIFIER)
     if reply["release"] != release:
         raise HeadwaterError(
             f"The endpoint answered with release {short(reply['release'])}, not {short(release)}.",

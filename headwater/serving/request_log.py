@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from headwater.lake import SCHEMAS
+from headwater.records import digest_of
 from headwater.serving import durable_log
 from headwater.serving.durable_log import DurableLog, LoggedDay
 from headwater.settings import Settings
@@ -55,6 +56,15 @@ class RequestEntry:
     def day(self) -> str:
         """Date of arrival in UTC, ISO 8601."""
         return self.time.astimezone(UTC).date().isoformat()
+
+
+def session_of(key: str) -> str:
+    """What the log keeps of a user or session: a digest."""
+    return digest_of("session", key)[:16]
+
+
+#: Names our own questions to the endpoint, which are nobody's traffic.
+VERIFIER = "headwater-verification"
 
 
 def log_folder(settings: Settings) -> Path:

@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from headwater.documents.tokens import token_counter
 from headwater.errors import HeadwaterError
-from headwater.records import digest_of, short
+from headwater.records import short
 from headwater.release import traffic
 from headwater.release.canary import Outcome, load_policy, ungrounded
 from headwater.release.traffic import Arm
@@ -32,7 +32,7 @@ from headwater.serving.answer import Decoding, PromptTooLongError, Response, Tur
 from headwater.serving.canary import CanaryWatch, Deaths, died_too_often
 from headwater.serving.metrics import Metrics
 from headwater.serving.openai_types import ApiError
-from headwater.serving.request_log import RequestEntry, RequestLog, Status, log_folder
+from headwater.serving.request_log import RequestEntry, RequestLog, Status, log_folder, session_of
 from headwater.serving.runtime import Runtime, load_runtime
 from headwater.serving.swap import Deployment, NotReadyError
 from headwater.settings import Settings
@@ -437,7 +437,7 @@ def _entry(job: Job | _Shadowed, response: Response | None, status: Status) -> R
         time=job.time,
         release=job.release,
         arm=job.arm,
-        session=digest_of("session", job.key)[:16],
+        session=session_of(job.key),
         question=response.question if response else "",
         answer=response.text if response else "",
         status=status,

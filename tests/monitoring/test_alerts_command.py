@@ -36,6 +36,7 @@ def test_list_show_acknowledge_resolve_and_deliver(inbox: AlertInbox) -> None:
     assert alert is not None
     assert [a["id"] for a in run()["alerts"]] == [alert.id]  # type: ignore[attr-defined]
     assert run("list", "--open") == run()
+    assert "three rows" in (Settings().alerts / "index.html").read_text()
     shown = run("show", alert.id[:4])
     assert (shown["detail"], shown["count"]) == ("[bold]three rows[/bold]", 1)
     assert run("ack", alert.id)["acknowledged"]

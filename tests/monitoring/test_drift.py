@@ -17,6 +17,7 @@ from headwater.monitoring.drift_state import Store, watch_folder
 from headwater.monitoring.panels import TOPICS
 from headwater.monitoring.policy import DriftPolicy
 from headwater.records import short
+from headwater.serving.request_log import VERIFIER, session_of
 from headwater.settings import Settings
 from tests.monitoring.conftest import WordEncoder, ask, log_requests, release_with
 
@@ -207,12 +208,14 @@ def test_new_release_of_the_same_adapter_keeps_the_reference(
     assert short(first) in page and short(second) in page
 
 
-def test_failed_requests_and_unknown_releases_do_not_count(
+def test_what_says_nothing_of_what_users_ask_does_not_count(
     lake: Lake, settings: Settings, encode: WordEncoder
 ) -> None:
     release = release_with(settings, "adapter-1")
     rows = ask(release, 80) + ask(release, 80, first=80, status="error")
-    log_requests(lake, rows + ask("gone", 80, first=200))
+    ours = [row | {"session": session_of(VERIFIER)} for row in ask(release, 80, first=300)]
+    shadows = [row | {"arm": "shadow"} for row in ask(release, 80, first=400)]
+    log_requests(lake, rows + ask("gone", 80, first=200) + ours + shadows)
     report = drift_report(lake, settings, encode=encode, policy=POLICY)
     assert (report.status, report.windows) == ("not_enough", 0)
 
