@@ -186,6 +186,40 @@ def show_release(console: Console, found: dict[str, Any]) -> None:
         console.print(f"  {move['time']}  {what}, by {escape(move['actor'] + why)}")
 
 
+def show_traces(console: Console, rows: list[dict[str, Any]]) -> None:
+    """The lines of `headwater traces tail`."""
+    for row in rows:
+        note = "refused" if row["refused"] else row["status"]
+        console.print(
+            f"{row['time'][11:19]}  {row['trace'][:12]}  {row['release'][:8] or '-'} {row['arm']:<8} "
+            f"{note:<8} {row['total_ms'] / 1000:5.1f} s  {escape(row['question'][:60])}",
+            soft_wrap=True,
+        )
+    if not rows:
+        console.print("No request was logged yet.")
+
+
+def show_trace(console: Console, found: dict[str, Any]) -> None:
+    """The lines of `headwater traces show`."""
+    console.print(f"trace [bold]{found['trace']}[/bold]  {found['time']}  {found['status']}")
+    console.print(f"  question  {escape(found['question'])}", soft_wrap=True)
+    console.print(f"  answer    {escape(found['answer'])}", soft_wrap=True)
+    for uri, score in zip(found["uris"], found["scores"], strict=True):
+        console.print(f"  passage   {escape(uri)}  {score:.3f}", soft_wrap=True)
+    for name, value in found["parts"].items():
+        console.print(f"  {name:<9} {escape(str(value))}", soft_wrap=True)
+    console.print(
+        f"  took      {found['total_ms']:.0f} ms: retrieval {found['retrieve_ms']:.0f}, "
+        f"generation {found['generate_ms']:.0f}; tokens {found['prompt_tokens']} in, "
+        f"{found['completion_tokens']} out"
+    )
+    for decision in found["guard"]:
+        console.print(f"  guard     {escape(decision)}")
+    for said in found["feedback"]:
+        text = said["correction"] or said["thumb"] or said["preferred"] or ", ".join(said["tags"])
+        console.print(f"  feedback  {escape(str(text))}", soft_wrap=True)
+
+
 def show_traffic(console: Console, found: dict[str, Any]) -> None:
     """The lines of `headwater releases traffic`."""
     console.print(f"champion  {(found['champion'] or 'none')[:12]}")

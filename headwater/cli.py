@@ -43,6 +43,8 @@ app.add_typer(releases_app, name="releases")
 app.add_typer(alerts_app, name="alerts")
 drift_app = typer.Typer(help="Whether production is still asked what it was asked.")
 app.add_typer(drift_app, name="drift")
+traces_app = typer.Typer(help="What was asked, and what answered it.", no_args_is_help=True)
+app.add_typer(traces_app, name="traces")
 
 #: For people; standard output is kept for what a script reads.
 console = Console(stderr=True, highlight=False)
@@ -557,6 +559,40 @@ def alerts_deliver(*, as_json: Json = False) -> None:
         console.print(f"{done.sent} sent" + (f"; {waiting}" if waiting else ""))
     if as_json:
         _print_json(asdict(done))
+
+
+@traces_app.command("tail")
+@_reports_errors
+def traces_tail(
+    *,
+    lines: Annotated[int, typer.Option("--lines", "-n", help="How many.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """The latest requests: when, which release, how long, and how they began."""
+    from headwater.build_view import show_traces
+    from headwater.monitoring.traces import latest
+
+    found = latest(Settings(), lines)
+    show_traces(console, found)
+    if as_json:
+        _print_json({"traces": found})
+
+
+@traces_app.command("show")
+@_reports_errors
+def traces_show(
+    trace: Annotated[str, typer.Argument(help="An id, or its beginning.")],
+    *,
+    as_json: Json = False,
+) -> None:
+    """One request with everything that answered it."""
+    from headwater.build_view import show_trace
+    from headwater.monitoring.traces import find
+
+    found = find(Settings(), trace)
+    show_trace(console, found)
+    if as_json:
+        _print_json(found)
 
 
 @golden_app.command("add")

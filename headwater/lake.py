@@ -129,6 +129,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("streamed", pa.bool_()),
             ("refused", pa.bool_()),
             ("ungrounded", pa.float64()),
+            ("guard", pa.list_(_text)),
             ("uris", pa.list_(_text)),
             ("scores", pa.list_(pa.float64())),
             ("chunk_ids", pa.list_(_text)),

@@ -19,7 +19,7 @@ from headwater.settings import Settings
 Status = Literal["ok", "aborted", "error"]
 _FIELDS = tuple(SCHEMAS["requests"].names)
 #: What a line lacks that was written before there were these fields.
-_LATER = {"arm": "champion", "session": "", "ungrounded": None}
+_LATER: dict[str, Any] = {"arm": "champion", "session": "", "ungrounded": None, "guard": []}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +28,8 @@ class RequestEntry:
 
     `time` (UTC) is the request's arrival, and `day` its date. `arm` is "champion", "canary" or
     "shadow" (nobody saw the answer); `session` a digest of who asked; `ungrounded` the part of the
-    answer's words that stand in none of its passages, None without an answer. `status` is "ok", "aborted" (the
+    answer's words that stand in none of its passages, None without an answer; `guard` what the
+    guards did, as "rule action count". `status` is "ok", "aborted" (the
     client went away; `answer` holds what had been generated) or "error".
     """
 
@@ -43,6 +44,7 @@ class RequestEntry:
     streamed: bool
     refused: bool
     ungrounded: float | None
+    guard: tuple[str, ...]
     uris: tuple[str, ...]
     scores: tuple[float, ...]
     chunk_ids: tuple[str, ...]

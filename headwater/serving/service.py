@@ -444,6 +444,11 @@ def _entry(job: Job | _Shadowed, response: Response | None, status: Status) -> R
         streamed=job.streamed,
         refused=bool(response and response.refused),
         ungrounded=_ungrounded(response) if response and status == "ok" else None,
+        guard=tuple(
+            f"{each.rule} {each.action} {each.count}"
+            for each in (response.decisions if response else ())
+            if each.count
+        ),
         uris=tuple(hit.uri for hit in hits),
         scores=tuple(hit.score for hit in hits),
         chunk_ids=tuple(hit.id for hit in hits),

@@ -163,7 +163,7 @@ def log_answer(settings: Settings, *entries: dict[str, Any]) -> None:
         fields: dict[str, Any] = {
             "trace": f"{number:032x}", "time": datetime.now(UTC), "release": "r",
             "question": "What is a headwater?", "answer": "A river's beginning.", "status": "ok",
-            "arm": "champion", "session": "s", "ungrounded": 0.5,
+            "arm": "champion", "session": "s", "ungrounded": 0.5, "guard": (),
             "streamed": False, "refused": False, "uris": ("old:///rivers.md",), "scores": (0.9,),
             "chunk_ids": ("old-rivers",), "prompt_tokens": 1, "completion_tokens": 1,
             "retrieve_ms": 1.0, "generate_ms": 1.0, "total_ms": 2.0,

@@ -37,6 +37,7 @@ def entry(trace: str = "t", **changes: Any) -> RequestEntry:
         "arm": "champion",
         "session": "s",
         "ungrounded": 0.5,
+        "guard": ("pii redacted 1",),
         "question": "What is a \N{SNOWMAN}?\nSecond line",
         "answer": "Snow.",
         "status": "ok",
