@@ -201,12 +201,12 @@ class AnswerFilter:
                 unit = text
                 self._kinds.update(kinds)
                 self._found["answer_pii"] += kinds.total()
-        if rules.links:
-            unit, links = remove_links(unit, rules.allowed_hosts)
-            self._found["answer_links"] += links
         if rules.profanity:
             unit, words = profanity.censor(unit, self.policy.profanity)
             self._found["answer_profanity"] += words
+        if rules.links:  # last, so that nothing that another rule leaves behind is a link
+            unit, links = remove_links(unit, rules.allowed_hosts)
+            self._found["answer_links"] += links
         return unit
 
 

@@ -1,7 +1,7 @@
 """The egress filter over whole texts, and over streams cut anywhere."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.attacks import fetched
@@ -135,6 +135,7 @@ def test_the_pieces_of_a_stream_do_not_matter(text: str, data: st.DataObject) ->
 
 
 @settings(max_examples=300, deadline=None)
+@example(text="shit\\\\evil.test\\share")  # what a censored word leaves behind began a path
 @given(text=TEXTS)
 def test_whatever_is_put_together_no_foreign_address_leaves(text: str) -> None:
     said = stream([text])

@@ -46,9 +46,9 @@ def test_a_change_costs_what_changed(installation):
     broken = installation.run("build")
     assert broken["documents"]["removed"] == 1 and broken["documents"]["quarantined"] == 2
     lake = Lake(installation.home / "lake")
-    chunks = lake.read("document_shards", columns=["uri"])["uri"].to_pylist()
-    new = sum(uri.endswith("line.txt") for uri in chunks)
-    assert broken["documents"]["processed"] == 2 and broken["chunks"]["embedded"] == new > 0
+    chunks = lake.read("document_shards", columns=["uri", "embed_digest"]).to_pylist()
+    new = len({row["embed_digest"] for row in chunks if row["uri"].endswith("line.txt")})
+    assert broken["documents"]["processed"] == 4 and broken["chunks"]["embedded"] == new > 0
     quarantine = lake.read("quarantine").to_pylist()
     assert {row["uri"].rsplit("/", 1)[-1]: bool(row["reason"]) for row in quarantine} == {
         "empty.txt": True,
