@@ -1,8 +1,10 @@
 """All benchmarks in one run; results in benchmarks/results, named by machine and date.
 
-`make bench`. The endpoint is measured on the release of HEADWATER_HOME, so run `make demo` first.
+`make bench`, or `python -m benchmarks PART…` for some, which replaces theirs of the same day. The
+endpoint is measured on the release of HEADWATER_HOME, so run `make demo` first.
 """
 
+import argparse
 import json
 import os
 import platform
@@ -14,7 +16,7 @@ from typing import Any
 
 import psutil
 
-from headwater.files import write_json
+from headwater.files import read_json, write_json
 
 RESULTS = Path(__file__).parent / "results"
 PARTS = ("pipeline", "embedding", "training", "endpoint", "guardrails")
@@ -31,21 +33,25 @@ def machine() -> dict[str, Any]:
 
 
 def main() -> None:
-    """Run each benchmark in a process of its own and keep what it says."""
+    """Run each benchmark in a process of its own; what it says is kept as soon as it is known."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; or all")
+    parts = parser.parse_args().parts or PARTS
     date = datetime.now(UTC).strftime("%Y-%m-%d")
-    results: dict[str, Any] = {"machine": machine(), "date": date}
+    about = machine()
+    path = RESULTS / f"laptop_{about['cores']}cores_{date}.json"
     failed = []
-    for part in PARTS:
+    for part in parts:
         print(f"== {part}", file=sys.stderr, flush=True)
         command = [sys.executable, "-W", "ignore", "-m", f"benchmarks.{part}", "--json"]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
         if done.returncode:
             failed.append(part)
             continue
-        results[part] = json.loads(done.stdout.splitlines()[-1])
-        print(json.dumps(results[part], indent=2), flush=True)
-    path = RESULTS / f"laptop_{results['machine']['cores']}cores_{date}.json"
-    write_json(path, results)
+        found = json.loads(done.stdout.splitlines()[-1])
+        print(json.dumps(found, indent=2), flush=True)
+        known = read_json(path) or {}
+        write_json(path, {**known, "machine": about, "date": date, part: found})
     print(f"written: {path.name}" + (f"; failed: {', '.join(failed)}" if failed else ""))
     sys.exit(1 if failed else 0)
 

@@ -172,7 +172,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__)
     parser.add_argument("--json", action="store_true", help="one JSON object on the last line")
     parser.add_argument("--recipe", default="default")
-    parser.add_argument("--steps", type=int, default=8, help="optimizer steps of each turn")
+    parser.add_argument("--steps", type=int, default=3, help="optimizer steps of each turn")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=Settings().threads)
     parser.add_argument("--turn", choices=ARMS, help=argparse.SUPPRESS)
