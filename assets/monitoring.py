@@ -1,6 +1,6 @@
 """Group `monitoring`: what production was asked, and whether it still is what we know."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,6 +13,7 @@ from headwater.evaluation.cache import ResultCache
 from headwater.monitoring import arms, drift, retraining
 from headwater.monitoring import feedback as feedback_days
 from headwater.monitoring import requests as request_days
+from headwater.monitoring.days import IngestStats
 from headwater.records import digest_of
 from resources.alerts import ASSET, partitions
 from resources.environment import SettingsResource
@@ -37,15 +38,8 @@ def requests(
 
     Read from the endpoint's durable log; reading a day again replaces it.
     """
-    stats = [
+    return _ingested(
         request_days.ingest_day(lake.get(), settings.get(), day) for day in context.partition_keys
-    ]
-    return dg.MaterializeResult(
-        data_version=dg.DataVersion(digest_of([day.digest for day in stats])),
-        metadata={
-            "dagster/row_count": sum(day.rows for day in stats),
-            "torn_lines": sum(day.torn for day in stats),
-        },
     )
 
 
@@ -65,9 +59,14 @@ def feedback(
 
     Read from the endpoint's durable log; reading a day again replaces it.
     """
-    stats = [
+    return _ingested(
         feedback_days.ingest_day(lake.get(), settings.get(), day) for day in context.partition_keys
-    ]
+    )
+
+
+def _ingested(days: Iterable[IngestStats]) -> Any:
+    """The result of an asset whose partitions are days of a log."""
+    stats = list(days)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(digest_of([day.digest for day in stats])),
         metadata={

@@ -45,6 +45,32 @@ class Completion:
     finish_reason: str
 
 
+def server_parameters(
+    model_path: Path, adapter_path: Path | None, *, threads: int, context: int, parallel: int
+) -> Any:
+    """llama.cpp's settings for `Engine`, but for the address, which the caller sets."""
+    os.environ.setdefault("GOMP_SPINCOUNT", _SPIN)  # read when the library loads
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()
+    params.model.path = str(model_path)
+    params.model_alias = {"headwater"}
+    params.n_ctx = context * parallel
+    params.n_parallel = parallel
+    for cpu in (params.cpuparams, params.cpuparams_batch):
+        cpu.n_threads, cpu.poll = threads, 0
+    params.n_gpu_layers = 0
+    params.fit_params = False  # it would change n_ctx to fit memory; ours is a promise
+    params.cache_ram_mib = 0  # prompts stay in the slot; the default keeps up to 8 GB of them
+    params.verbosity = 0
+    params.ui = params.endpoint_slots = params.endpoint_props = False
+    if adapter_path is not None:
+        lora = xllamacpp.CommonAdapterLoraInfo()
+        lora.path, lora.scale = str(adapter_path), 1.0
+        params.lora_adapters = [lora]
+    return params
+
+
 class Engine:
     """A loaded model, with at most one adapter that each request takes or leaves.
 
@@ -72,9 +98,6 @@ class Engine:
         context: int = 2048,
         parallel: int = 1,
     ) -> None:
-        os.environ.setdefault("GOMP_SPINCOUNT", _SPIN)  # read when the library loads
-        import xllamacpp
-
         for path in (model_path, adapter_path):
             if path is not None and not path.is_file():
                 raise EngineError(
@@ -83,23 +106,12 @@ class Engine:
         self.model_path, self.adapter_path = model_path, adapter_path
         self.context = context
         self._private = tempfile.TemporaryDirectory(prefix="headwater-engine-")
-        params = xllamacpp.CommonParams()
-        params.model.path = str(model_path)
-        params.model_alias = {"headwater"}
-        params.n_ctx = context * parallel
-        params.n_parallel = parallel
-        for cpu in (params.cpuparams, params.cpuparams_batch):
-            cpu.n_threads, cpu.poll = threads, 0
-        params.n_gpu_layers = 0
-        params.fit_params = False  # it would change n_ctx to fit memory; ours is a promise
-        params.cache_ram_mib = 0  # prompts stay in the slot; the default keeps up to 8 GB of them
-        params.verbosity = 0
+        params = server_parameters(
+            model_path, adapter_path, threads=threads, context=context, parallel=parallel
+        )
         params.hostnames = [str(Path(self._private.name) / "engine.sock")]
-        params.ui = params.endpoint_slots = params.endpoint_props = False
-        if adapter_path is not None:
-            lora = xllamacpp.CommonAdapterLoraInfo()
-            lora.path, lora.scale = str(adapter_path), 1.0
-            params.lora_adapters = [lora]
+        import xllamacpp
+
         try:
             self._server: Any = xllamacpp.Server(params)
         except RuntimeError as error:

@@ -140,6 +140,13 @@ class Guard:
         """A filter for one answer that the model makes from these passages."""
         return AnswerFilter(self.policy, [hit.text for hit in passages])
 
+    def objects_to(self, answer: str, passages: Sequence[Hit]) -> bool:
+        """Whether there is something in a finished answer that this policy would have taken out."""
+        filter_ = self.answer(passages)
+        for _ in filter_.apply([answer]):
+            pass
+        return any(decision.count for decision in filter_.decisions)
+
 
 @dataclass(slots=True)
 class AnswerFilter:

@@ -80,11 +80,6 @@ class Response:
         """The question as it may be stored: personal data is redacted."""
         return self._checked.logged
 
-    @property
-    def leaked(self) -> bool:
-        """Whether a guard had to take something out of what the model wrote."""
-        return any(each.rule.startswith("answer_") and each.count for each in self.decisions)
-
     def __iter__(self) -> Iterator[str]:
         checked = self._checked
         self.decisions = checked.decisions

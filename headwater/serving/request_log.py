@@ -29,8 +29,8 @@ class RequestEntry:
     `time` (UTC) is the request's arrival, and `day` its date. `arm` is "champion", "canary" or
     "shadow" (nobody saw the answer); `session` a digest of who asked; `ungrounded` the part of the
     answer's words that stand in none of its passages, None without an answer; `guard` what the
-    guards did, as "rule action count". `status` is "ok", "aborted" (the
-    client went away; `answer` holds what had been generated) or "error".
+    guards did, as "rule action count". `status` is "ok", "aborted" (the client went away, and
+    `answer` holds what had been generated; or the endpoint was killed) or "error".
     """
 
     trace: str
@@ -58,6 +58,18 @@ class RequestEntry:
     def day(self) -> str:
         """Date of arrival in UTC, ISO 8601."""
         return self.time.astimezone(UTC).date().isoformat()
+
+
+def cut_entry(
+    trace: str, *, time: str, session: str, streamed: bool, release: str = "", arm: str = "champion"
+) -> RequestEntry:
+    """The entry of a request that an endpoint was killed with; nobody knows how far it came."""
+    return RequestEntry(
+        trace=trace, time=datetime.fromisoformat(time), release=release, arm=arm, session=session,
+        question="", answer="", status="aborted", streamed=streamed, refused=False,
+        ungrounded=None, guard=(), uris=(), scores=(), chunk_ids=(), prompt_tokens=0,
+        completion_tokens=0, retrieve_ms=0.0, generate_ms=0.0, total_ms=0.0,
+    )  # fmt: skip
 
 
 def session_of(key: str) -> str:

@@ -6,7 +6,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fcntl import LOCK_EX, LOCK_NB, flock
 
@@ -17,6 +17,7 @@ from headwater.files import read_json, write_json
 from headwater.release import pointer
 from headwater.serving.app import create_app
 from headwater.serving.client import endpoint_file
+from headwater.serving.runtime import Runtime, load_runtime
 from headwater.serving.service import Limits, Service
 from headwater.settings import Settings
 
@@ -60,7 +61,12 @@ def run_server(settings: Settings, port: int | None = None) -> None:
 
 @contextmanager
 def serve_in_thread(
-    settings: Settings, port: int = 0, *, limits: Limits | None = None, timeout: float = 120.0
+    settings: Settings,
+    port: int = 0,
+    *,
+    limits: Limits | None = None,
+    load: Callable[[Settings, str, Runtime | None], Runtime] = load_runtime,
+    timeout: float = 120.0,
 ) -> Iterator[str]:
     """Serve within the block; gives the URL once the current release is loaded.
 
@@ -74,7 +80,7 @@ def serve_in_thread(
             f"There is no release in {settings.root}.", mend="Run `headwater build`."
         )
     listener = _bind(settings.host, port)
-    service = Service(settings, limits=limits)
+    service = Service(settings, limits=limits, load=load)
     server = _server(service)
     thread = threading.Thread(
         target=server.run, kwargs={"sockets": [listener]}, name="headwater-endpoint", daemon=True

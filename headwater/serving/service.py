@@ -30,9 +30,18 @@ from headwater.release.canary import Outcome, load_policy, ungrounded
 from headwater.release.traffic import Arm
 from headwater.serving.answer import Decoding, PromptTooLongError, Response, Turn
 from headwater.serving.canary import CanaryWatch, Deaths, died_too_often
+from headwater.serving.in_flight import InFlight
 from headwater.serving.metrics import Metrics
 from headwater.serving.openai_types import ApiError
-from headwater.serving.request_log import RequestEntry, RequestLog, Status, log_folder, session_of
+from headwater.serving.request_log import (
+    RequestEntry,
+    RequestLog,
+    Status,
+    cut_entry,
+    log_folder,
+    read_requests,
+    session_of,
+)
 from headwater.serving.runtime import Runtime, load_runtime
 from headwater.serving.swap import Deployment, NotReadyError
 from headwater.settings import Settings
@@ -71,7 +80,8 @@ class Job:
 
     Attributes:
         trace: names the request.
-        key: of the user or session, who stays with one arm; the trace where there is none.
+        user: names the user or session, who stays with one arm; None where nobody is named.
+        key: the user, or the trace where there is none.
         release, arm: what answers, known with the first event.
     """
 
@@ -80,7 +90,7 @@ class Job:
     ) -> None:
         self.trace = uuid.uuid4().hex
         self.turns, self.decoding, self.streamed = turns, decoding, streamed
-        self.key = user or self.trace
+        self.user, self.key = user, user or self.trace
         self.arm: Arm = "champion"
         self.time = datetime.now(UTC)
         self.started = time.perf_counter()
@@ -130,6 +140,7 @@ class Service:
         settings: where releases lie and the log goes.
         limits: what it takes on.
         swapped: told the id of each release that begins to answer.
+        load: loads a release by id; gets the runtime in force, to share what is equal.
     """
 
     def __init__(
@@ -138,9 +149,10 @@ class Service:
         *,
         limits: Limits | None = None,
         swapped: Callable[[str], None] = lambda _: None,
+        load: Callable[[Settings, str, Runtime | None], Runtime] = load_runtime,
     ) -> None:
         self.settings = settings
-        self._tell = swapped
+        self._tell, self._load_release = swapped, load
         self.limits = limits or Limits()
         self.metrics = Metrics()
         self.deployment = Deployment(
@@ -153,6 +165,7 @@ class Service:
         self._answered: deque[float] = deque(maxlen=10_000)
         self._deaths = Deaths(settings.serving / "canary.json")
         self._log = RequestLog(log_folder(settings))
+        self._in_flight = InFlight(settings.serving / "in_flight")
         self._chats = _Gate(self.limits.workers + self.limits.waiting)
         self._embeddings = _Gate(1 + self.limits.embeddings_waiting)
         self._workers = ThreadPoolExecutor(self.limits.workers, "headwater-chat")
@@ -162,6 +175,7 @@ class Service:
 
     def start(self) -> None:
         """Load the current release in the background and follow the pointer."""
+        self._log_what_was_cut()
         self.deployment.start()
 
     def close(self) -> None:
@@ -172,6 +186,7 @@ class Service:
         self.deployment.close()
         self._deaths.forget()
         self._log.close()
+        self._in_flight.close()
 
     def submit(
         self,
@@ -193,10 +208,29 @@ class Service:
         with self.deployment.lease():
             pass
         self._chats.enter()
-        self.metrics.in_flight.inc()
+        started = time.perf_counter()
         job = Job(turns, decoding, streamed=streamed, user=user)
+        try:
+            session = session_of(job.key)
+            self._in_flight.note(job.trace, time=job.time, session=session, streamed=streamed)
+        except HeadwaterError:
+            self._chats.leave(time.perf_counter() - started)
+            raise
+        self.metrics.in_flight.inc()
         self._workers.submit(self._work, job)
         return job
+
+    def _log_what_was_cut(self) -> None:
+        """Give an entry to each request that an endpoint was killed with: its client saw a cut."""
+        for facts in self._in_flight.left_behind():
+            days = {fact["time"][:10] for fact in facts.values() if "time" in fact}
+            rows = [row for day in days for row in read_requests(self.settings, day).rows]
+            logged = {row["trace"] for row in rows}
+            cut = {t: f for t, f in facts.items() if "time" in f and t not in logged}
+            for trace, fact in cut.items():
+                self._log.append(cut_entry(trace, **fact))
+            if cut:
+                log.warning("endpoint: %d requests were cut off by a kill", len(cut))
 
     def recent_answers(self) -> int:
         """Answers of the champion in the last minutes that the canary's policy names."""
@@ -242,8 +276,9 @@ class Service:
         status: Status = "ok"
         failure: Exception | None = None
         try:
-            with self.deployment.lease_for(job.key) as (job.arm, runtime):
+            with self.deployment.lease_for(job.user) as (job.arm, runtime):
                 job.release = runtime.id
+                self._in_flight.note(job.trace, release=job.release, arm=job.arm)
                 response = Response(runtime, job.turns, job.decoding)
                 with closing(cast("Any", iter(response))) as pieces:
                     self._pump(job, pieces)
@@ -255,6 +290,7 @@ class Service:
         try:
             started = time.perf_counter()
             self._log.append(_entry(job, response, status))
+            self._in_flight.end(job.trace)
             self.metrics.log.observe(time.perf_counter() - started)
         except Exception as error:  # noqa: BLE001 - as above
             failure, status = as_api_error(error), "error"
@@ -277,17 +313,38 @@ class Service:
         """
         if job.cancelled.is_set() or not job.release:
             return
-        outcome = _outcome(response, failure, seconds)
-        self.metrics.arms.labels(job.arm, "error" if outcome.error else "ok").inc()
+        self.metrics.arms.labels(job.arm, "error" if failure else "ok").inc()
         if job.arm == "champion":
             self._answered.append(time.monotonic())
         now = self.deployment.traffic
         try:
-            self.canary.observe(now, job.arm, job.release, outcome)
+            if now.canary is not None:
+                outcome = self._outcome(response, failure, seconds)
+                self.canary.observe(now, job.arm, job.release, outcome)
         except (HeadwaterError, OSError) as error:
             log.error("canary: %s", error)
         if now.shadow is not None and self._shadow_free.acquire(blocking=False):
             self._shadows.submit(self._shadow, job)
+
+    def _outcome(
+        self, response: Response | None, failure: Exception | None, seconds: float
+    ) -> Outcome:
+        """What a request says of the release that answered it.
+
+        Whether an answer leaked something is judged by the champion's guards, for both arms: a
+        canary without guards would find nothing wrong with itself.
+        """
+        leaked = False
+        if response is not None and failure is None:
+            with self.deployment.lease() as champion:
+                leaked = champion.guard.objects_to(response.text, response.hits)
+        return Outcome(
+            error=failure is not None,
+            refused=bool(response and response.refused),
+            seconds=seconds,
+            ungrounded=None if response is None or failure else _ungrounded(response),
+            leaked=leaked,
+        )
 
     def _shadow(self, job: Job) -> None:
         """Answer a request once more by the shadow release, for the log alone."""
@@ -338,7 +395,7 @@ class Service:
         canary = traffic.read(self.settings).canary
         if release == canary and died_too_often(self.settings, self._deaths, release):
             raise HeadwaterError("The endpoint died with it before.", mend="Build another release.")
-        return load_runtime(self.settings, release, before)
+        return self._load_release(self.settings, release, before)
 
     def _canary_ended(self) -> None:
         self.deployment.refresh()
@@ -410,17 +467,6 @@ class _Shadowed:
     @property
     def seconds(self) -> float:
         return time.perf_counter() - self.started
-
-
-def _outcome(response: Response | None, failure: Exception | None, seconds: float) -> Outcome:
-    """What a request says of the release that answered it."""
-    return Outcome(
-        error=failure is not None,
-        refused=bool(response and response.refused),
-        seconds=seconds,
-        ungrounded=None if response is None or failure else _ungrounded(response),
-        leaked=response is not None and response.leaked,
-    )
 
 
 def _ungrounded(response: Response) -> float | None:

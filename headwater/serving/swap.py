@@ -14,7 +14,7 @@ from pathlib import Path
 
 from headwater.errors import HeadwaterError
 from headwater.release import traffic
-from headwater.release.traffic import Arm, Traffic
+from headwater.release.traffic import Arm, Spread, Traffic
 from headwater.serving.runtime import Runtime
 from headwater.settings import Settings
 
@@ -61,7 +61,8 @@ class Deployment:
         self._swapped, self._failed = swapped, failed
         self._slots: dict[Arm, _Slot] = {}
         self._traffic = Traffic(champion=None)
-        self._uses = threading.Condition()  # guards slots, traffic and the slots' counts
+        self._spread = Spread()
+        self._uses = threading.Condition()  # guards slots, traffic, spread and the slots' counts
         self._refreshing = threading.Lock()  # one load at a time
         self._stopping = threading.Event()
         self._watcher: threading.Thread | None = None
@@ -89,7 +90,7 @@ class Deployment:
         Raises:
             NotReadyError: there is none.
         """
-        with self.lease_for(None) as (_, runtime):
+        with self.lease_for(None, "champion") as (_, runtime):
             yield runtime
 
     @contextmanager
@@ -97,14 +98,16 @@ class Deployment:
         """The arm of a user or session and its runtime, usable within the block.
 
         Args:
-            key: of the user or session; None for the champion.
+            key: of the user or session; None for a request that names neither.
             arm: this one, whatever the key; where it is not loaded (any more), the champion.
 
         Raises:
             NotReadyError: no release is loaded.
         """
         with self._uses:
-            chosen = arm or (self._traffic.arm(key) if key is not None else "champion")
+            chosen = arm or (
+                self._spread.arm(self._traffic) if key is None else self._traffic.arm(key)
+            )
             if chosen not in self._slots:
                 chosen = "champion"
             slot = self._slots.get(chosen)

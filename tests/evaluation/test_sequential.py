@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from headwater.evaluation.sequential import Comparison, MeanTest
+from headwater.evaluation.sequential import Comparison, ExchangeTest, MeanTest
 
 
 def first_rejection(differences: np.ndarray, alpha: float, limit: float = 0.0) -> int | None:
@@ -34,6 +34,42 @@ def test_a_limit_moves_the_hypothesis():
 def test_values_out_of_range_are_refused():
     with pytest.raises(ValueError, match="not in"):
         MeanTest().add(1.5)
+
+
+@pytest.mark.parametrize("rate", [0.02, 0.3])
+def test_equal_arms_give_no_evidence_however_the_values_fall(rate):
+    random = np.random.default_rng(5)
+    high = 0
+    for _ in range(300):
+        test = ExchangeTest()
+        for _ in range(200):
+            values = (random.random(21) < rate).astype(float).tolist()
+            test.add(values[:20], values[20:])
+            if test.e_value >= 20:
+                high += 1
+                break
+    assert high / 300 <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 300)
+
+
+def test_a_factor_is_1_on_average_over_all_ways_to_deal():
+    values = [0.0, 0.0, 0.25, 0.5, 1.0]
+    tests = []
+    for at in range(len(values)):
+        test = ExchangeTest()
+        test.add(values[:at] + values[at + 1 :], [values[at]])
+        tests.append(test.e_value)
+    assert np.mean(tests) == pytest.approx(1)
+
+
+def test_what_is_bad_in_one_arm_alone_is_seen_after_a_few():
+    test = ExchangeTest()
+    for _ in range(4):
+        test.add([0.0] * 20, [1.0])
+    assert test.e_value >= 5 / 0.002
+    both = ExchangeTest()
+    for _ in range(50):
+        both.add([1.0] * 20, [1.0])
+    assert both.e_value == pytest.approx(1)
 
 
 def test_arms_are_compared_by_means_of_the_same_stretch():

@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 
 from headwater.release.canary import Judge, Outcome, load_policy, need, ungrounded
+from headwater.release.traffic import Spread, Traffic
 
 POLICY = load_policy()
 GOOD = Outcome(error=False, refused=False, seconds=1.0, ungrounded=0.4)
@@ -49,6 +50,19 @@ def test_a_saboteur_is_taken_back_by_its_signal(signal, bad):
     assert (found.verdict, found.signal) == ("take_back", signal)
     assert met <= POLICY.stage_answers and met / requests < 0.08
     assert signal in found.reason
+
+
+def test_what_never_happens_to_the_champion_is_told_after_a_few_answers():
+    spread, now = Spread(random.Random(2)), Traffic(champion="a", canary="b", weight=0.05)
+    for bad in ({"leaked": True}, {"seconds": 20.0}):
+        judge, source, met, number = Judge(POLICY), random.Random(2), 0, 0
+        while judge.judgement().verdict == "continue":
+            number += 1
+            canary = spread.arm(now) == "canary"
+            met += canary
+            judge.add(outcome(source, error=False, **(bad if canary else {})), canary=canary)
+        assert judge.judgement().verdict == "take_back"
+        assert number <= 150 and met / number <= 0.05, bad
 
 
 def test_an_equal_release_is_never_taken_back_and_is_promoted():

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from random import Random
 
 import pytest
 
@@ -31,6 +32,29 @@ def test_users_stay_with_their_arm_and_a_greater_weight_only_adds(
     traffic.set_weight(settings, two[1], 0.25)
     larger = {user for user in users if traffic.read(settings).arm(user) == "canary"}
     assert in_canary < larger and 900 < len(larger) < 1100
+
+
+@pytest.mark.parametrize("weight", [0.05, 0.25, 0.5, 1.0])
+def test_of_requests_that_name_nobody_the_canary_never_had_more_than_its_share(
+    weight: float,
+) -> None:
+    spread, now = (
+        traffic.Spread(Random(3)),
+        traffic.Traffic(champion="a", canary="b", weight=weight),
+    )
+    canary = 0
+    for number in range(1, 2001):
+        canary += spread.arm(now) == "canary"
+        assert canary <= weight * number
+    assert canary >= 0.6 * weight * 2000
+    assert spread.arm(traffic.Traffic(champion="a")) == "champion"
+
+
+def test_another_canary_begins_with_a_whole_gap() -> None:
+    spread = traffic.Spread(Random(3))
+    for name in ("b", "c"):
+        now = traffic.Traffic(champion="a", canary=name, weight=0.05)
+        assert {spread.arm(now) for _ in range(19)} == {"champion"}
 
 
 def test_a_promoted_canary_is_the_champion(settings: Settings, two: list[str]) -> None:

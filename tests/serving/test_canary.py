@@ -9,13 +9,13 @@ from dataclasses import replace
 import httpx
 import pytest
 
+from benchmarks.homes import PROMPT, promote
 from headwater.files import write_json
 from headwater.release import pointer, traffic
 from headwater.release.manifest import Release
 from headwater.serving.request_log import logged_days, read_requests
 from headwater.serving.server import serve_in_thread
 from headwater.settings import Settings
-from tests.serving.conftest import PROMPT, promote
 
 Make = Callable[..., Release]
 

@@ -14,6 +14,7 @@ import numpy as np
 import openai
 import pytest
 
+from benchmarks.homes import promote
 from headwater.embeddings.encoder import Encoder
 from headwater.release.manifest import Release
 from headwater.serving.client import EndpointError, ask
@@ -21,7 +22,7 @@ from headwater.serving.request_log import log_folder, read_requests
 from headwater.serving.server import serve_in_thread
 from headwater.serving.service import Limits
 from headwater.settings import Settings
-from tests.serving.conftest import copy_home, promote
+from tests.serving.conftest import copy_home
 
 QUESTION = "What is a headwater?"
 MESSAGE: Any = {"role": "user", "content": QUESTION}

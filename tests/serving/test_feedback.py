@@ -11,20 +11,14 @@ from typing import Any
 import httpx
 import pytest
 
+from benchmarks.homes import passages, promote
 from headwater.lake import Lake, rows_to_table
 from headwater.records import GoldenItem
 from headwater.release.manifest import Release
 from headwater.serving.feedback_log import log_folder
 from headwater.serving.server import serve_in_thread
 from headwater.settings import Settings
-from tests.serving.conftest import (
-    Endpoint,
-    copy_home,
-    fill_lake,
-    log_answer,
-    passages,
-    promote,
-)
+from tests.serving.conftest import Endpoint, copy_home, fill_lake, log_answer
 
 SURROUNDED = "Before \N{SNOWMAN} it.\n\n"
 

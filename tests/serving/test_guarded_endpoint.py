@@ -9,12 +9,13 @@ from typing import Any
 import httpx
 import pytest
 
+from benchmarks.homes import promote
 from headwater.guardrails.policy import keep_policy, load_policy
 from headwater.release.manifest import Release
 from headwater.serving.request_log import log_folder, read_requests
 from headwater.serving.server import serve_in_thread
 from headwater.settings import Settings
-from tests.serving.conftest import copy_home, promote
+from tests.serving.conftest import copy_home
 
 
 @pytest.fixture(scope="module")

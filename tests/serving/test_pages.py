@@ -7,20 +7,13 @@ from typing import Any
 
 import pytest
 
+from benchmarks.homes import build_index, passages, promote
 from headwater.embeddings.encoder import Encoder
 from headwater.release.manifest import Release
 from headwater.serving.server import serve_in_thread
 from headwater.settings import Settings
 from tests.serving.browser import CHROMIUM, Page, open_browser
-from tests.serving.conftest import (
-    Endpoint,
-    build_index,
-    copy_home,
-    fill_lake,
-    log_answer,
-    passages,
-    promote,
-)
+from tests.serving.conftest import Endpoint, copy_home, fill_lake, log_answer
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
 

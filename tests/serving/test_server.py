@@ -16,6 +16,7 @@ import httpx
 import openai
 import pytest
 
+from benchmarks.homes import promote
 from headwater.errors import HeadwaterError
 from headwater.files import write_json
 from headwater.release import pointer
@@ -32,7 +33,6 @@ from headwater.serving.connect import connect, verify
 from headwater.serving.request_log import read_requests
 from headwater.serving.server import run_server, serve_in_thread
 from headwater.settings import Settings
-from tests.serving.conftest import promote
 
 Make = Callable[..., Release]
 ROOT = Path(__file__).parents[2]

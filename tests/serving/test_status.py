@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.homes import promote
 from headwater.release.manifest import Release
 from headwater.serving.status import status
 from headwater.settings import Settings
-from tests.serving.conftest import promote
 
 DELTA = {"mean": -0.4, "low": -0.5, "high": -0.3}
 #: As `headwater.evaluation.report.summary` writes it.

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from benchmarks.homes import PROMPT, promote
 from headwater.release import manifest, pointer
 from headwater.release.manifest import Release
 from headwater.serving.client import wait_for_release
@@ -17,7 +18,6 @@ from headwater.serving.runtime import Runtime, load_runtime
 from headwater.serving.server import serve_in_thread
 from headwater.serving.swap import Deployment
 from headwater.settings import Settings
-from tests.serving.conftest import PROMPT, promote
 
 Make = Callable[..., Release]
 
