@@ -194,10 +194,7 @@ def p_values(values: Values, policy: RelativePolicy) -> dict[str, Floats]:
         worse = _worse(gate.measure, values)
         groups = range(0, pairs, _GROUP)
         found[gate.name] = np.concatenate(
-            [
-                p_worse(gate, worse[at : at + _GROUP], resamples=_FLIPS, seed=at + 1)
-                for at in groups
-            ]
+            [p_worse(gate, worse[at : at + _GROUP], resamples=_FLIPS, seed=at + 1) for at in groups]
         )
     return found
 

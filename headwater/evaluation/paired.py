@@ -56,7 +56,7 @@ def sign_flip(
 
 
 def mcnemar(lost: Counts, won: Counts) -> Floats:
-    """One-sided p-values of the exact McNemar test: are more questions lost than won?
+    """One-sided p-values of the exact McNemar test that more questions are lost than won.
 
     Only questions that one of the pair has right and the other wrong count; where the two are
     alike, each of them is lost with probability a half (McNemar, 1947; exact by the binomial).

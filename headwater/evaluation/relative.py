@@ -57,20 +57,24 @@ class _Common(Generic[_Row]):
     provisional: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Reading(Generic[_Row]):
+    """How a question's value is read from its row, and how champion's and candidate's are shown."""
+
+    value: Callable[[RelativeMeasure, _Row], float]
+    show: Callable[[_Row, _Row], str]
+
+
 def retrieval_against(
     rows: Sequence[RankedItem], champion: Champion | None, policy: RelativePolicy
 ) -> list[GateResult]:
     """The relative gates on retrieval: every one, judged or not, in the policy's order."""
-    why = _why_not(champion, champion and champion.retrieval)
-    results = []
-    for gate in policy.gates:
-        if gate.measure in RETRIEVAL_MEASURES:
-            if champion is None or champion.retrieval is None:
-                results.append(_not_judged(gate, policy, why))
-                continue
-            common = _common(rows, champion.retrieval, policy.min_items)
-            results.append(_judge(gate, policy, champion, common, retrieval_value, _ranks))
-    return results
+    gates = [gate for gate in policy.gates if gate.measure in RETRIEVAL_MEASURES]
+    if champion is None or champion.retrieval is None:
+        return [_not_judged(gate, policy, _why_not(champion)) for gate in gates]
+    common = _common(rows, champion.retrieval, policy.min_items)
+    reading = _Reading(retrieval_value, _ranks)
+    return [_judge(gate, policy, champion, common, reading) for gate in gates]
 
 
 def generation_against(
@@ -82,22 +86,23 @@ def generation_against(
         base: digest of the candidate's base model; nats per token of another one, which may cut
             text into other tokens, say nothing.
     """
-    why = _why_not(champion, champion and champion.generation)
+    gates = [gate for gate in policy.gates if gate.measure in GENERATION_MEASURES]
+    if champion is None or champion.generation is None:
+        return [_not_judged(gate, policy, _why_not(champion)) for gate in gates]
+    scored = _common(rows, champion.generation, policy.min_items)
+    new, old = ([row for row in side if row.answers] for side in (rows, champion.generation))
+    answered = _common(new, old, policy.min_items)
     results = []
-    for gate in policy.gates:
-        if gate.measure in GENERATION_MEASURES:
-            if champion is None or champion.generation is None:
-                results.append(_not_judged(gate, policy, why))
-            elif gate.measure == "nll" and champion.base != base:
-                other = f"release {short(champion.id)} has another base model"
-                results.append(_not_judged(gate, policy, other))
-            elif gate.measure == "nll":
-                common = _common(rows, champion.generation, policy.min_items)
-                results.append(_judge(gate, policy, champion, common, generation_value, _nats))
-            else:
-                answered = [[row for row in side if row.answers] for side in (rows, champion.generation)]
-                common = _common(answered[0], answered[1], policy.min_items)
-                results.append(_judge(gate, policy, champion, common, generation_value, _citation))
+    for gate in gates:
+        if gate.measure == "cites_right":
+            reading = _Reading(generation_value, _citation)
+            results.append(_judge(gate, policy, champion, answered, reading))
+        elif champion.base == base:
+            reading = _Reading(generation_value, _nats)
+            results.append(_judge(gate, policy, champion, scored, reading))
+        else:
+            why = f"release {short(champion.id)} has another base model"
+            results.append(_not_judged(gate, policy, why))
     return results
 
 
@@ -132,15 +137,11 @@ def is_better_low(measure: RelativeMeasure) -> bool:
     return measure == "nll"
 
 
-def _why_not(champion: Champion | None, rows: object) -> str:
-    if champion is None:
-        return "no release is in production yet"
-    return champion.why if rows is None else ""
+def _why_not(champion: Champion | None) -> str:
+    return champion.why if champion else "no release is in production yet"
 
 
-def _common(
-    rows: Sequence[_Row], champions: Sequence[_Row], min_items: int
-) -> _Common[_Row]:
+def _common(rows: Sequence[_Row], champions: Sequence[_Row], min_items: int) -> _Common[_Row]:
     """Pairs of equal id, question, expected document and, where there is one, reference.
 
     The curated questions, unless they are too few and the provisional ones are more.
@@ -173,15 +174,14 @@ def _judge(
     policy: RelativePolicy,
     champion: Champion,
     common: _Common[_Row],
-    value: Callable[[RelativeMeasure, _Row], float],
-    show: Callable[[_Row, _Row], str],
+    read: _Reading[_Row],
 ) -> GateResult:
     items = len(common.pairs)
     if items < policy.min_items:
         few = f"{items} questions in common with {short(champion.id)}, needs {policy.min_items}"
         return _not_judged(gate, policy, few)
     change = np.array(
-        [value(gate.measure, new) - value(gate.measure, old) for old, new in common.pairs]
+        [read.value(gate.measure, new) - read.value(gate.measure, old) for old, new in common.pairs]
     )
     worse = change if is_better_low(gate.measure) else -change
     p_value = float(p_worse(gate, worse))
@@ -201,7 +201,7 @@ def _judge(
         value=interval.mean,
         threshold=_threshold(gate, policy),
         detail=detail,
-        examples=() if passed else tuple(_worst(common.pairs, worse, show)),
+        examples=() if passed else tuple(_worst(common.pairs, worse, read.show)),
         against=Against(
             champion=champion.id,
             low=interval.low,

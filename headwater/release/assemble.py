@@ -45,9 +45,7 @@ def assemble(
     judged = [
         *gates.evaluate_gates(retrieval, generation, policy),
         *relative.retrieval_against(retrieval.rows, champion, policy.relative),
-        *relative.generation_against(
-            generation.rows, champion, policy.relative, base=base.digest
-        ),
+        *relative.generation_against(generation.rows, champion, policy.relative, base=base.digest),
     ]
     evaluation = {
         **report.summary(retrieval, generation),

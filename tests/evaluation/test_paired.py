@@ -32,7 +32,7 @@ def test_drawn_flips_of_many_questions():
 
 def test_questions_that_do_not_differ_count_for_nothing():
     few = [0.3, 0.1, -0.2, 0.4]
-    assert sign_flip([*few, *[0.0] * 70]) == sign_flip(few) == 2 / 16
+    assert sign_flip([*few, *[0.0] * 70]) == sign_flip(few) == 3 / 16
     assert sign_flip([0.0] * 80) == 1
     assert sign_flip([0.0] * 80, 0.01) == 1
 
