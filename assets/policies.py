@@ -78,9 +78,9 @@ def await_ancestors(assets: Iterable[Any]) -> list[Any]:
         return sorted(each for each in found - parents[key] - {key} if each in parents)
 
     def waiting(spec: dg.AssetSpec) -> dg.AssetSpec:
-        condition = spec.automation_condition
-        if condition != on_change:
+        if spec.automation_condition != on_change:
             return spec
+        condition: Any = on_change
         for ancestor in further(spec.key):
             condition &= ~dg.AutomationCondition.asset_matches(
                 ancestor, dg.AutomationCondition.in_progress()
