@@ -18,6 +18,7 @@ from assets.checks import datasets as dataset_checks
 from assets.checks import documents as document_checks
 from assets.checks import evaluation as evaluation_checks
 from assets.checks import training as training_checks
+from assets.policies import await_ancestors
 from headwater.settings import Settings
 from resources.environment import resources
 from sensors.alerts import alert_delivery, failed_checks, failed_runs, lasting_conditions
@@ -29,7 +30,9 @@ STAGES = [documents, warehouse, embeddings, datasets, training, evaluation, rele
 CHECKS = [document_checks, dataset_checks, training_checks, evaluation_checks]
 
 defs = dg.Definitions(
-    assets=[*sources.source_assets, *dg.load_assets_from_modules(STAGES, include_specs=True)],
+    assets=await_ancestors(
+        [*sources.source_assets, *dg.load_assets_from_modules(STAGES, include_specs=True)]
+    ),
     asset_checks=dg.load_asset_checks_from_modules(CHECKS),
     jobs=jobs.jobs,
     schedules=jobs.schedules,

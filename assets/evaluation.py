@@ -109,7 +109,7 @@ def generation_report(
             max_new_tokens=_recipe.evaluation.max_new_tokens,
         ),
     )
-    store.save(choices, store.GENERATION, report, index=index, adapter=adapter.id)
+    store.save(choices, store.GENERATION, report, index=index, adapter=adapter.id, base=base.digest)
     document = pages.generation_document(
         report, {"base model": base.name, "adapter": adapter.id, "prompt": DEFAULT_PROMPT.digest}
     )

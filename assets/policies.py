@@ -1,6 +1,6 @@
 """Freshness, automation, owners and versions, mapped over the graph in one place."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -49,6 +49,48 @@ one_run = dg.BackfillPolicy.single_run()
 
 #: Pools bound what runs at once across runs (limits in dagster.yaml).
 TRAINING_POOL, DBT_POOL, BUILD_POOL = "training", "dbt", "documents"
+
+
+def await_ancestors(assets: Iterable[Any]) -> list[Any]:
+    """The assets, with `on_change` waiting for any of their ancestors that a run is making.
+
+    A direct parent is waited for as it is. But of two parents that follow one change, one may be
+    new while the other is not even asked for, since what it is made from is still being made:
+    `golden_set` while `chunk_embeddings` runs. A report that were asked for now would judge an
+    index that is about to be replaced. No condition of Dagster's looks further than parents, so
+    the ancestors, which only the whole graph tells, are named one by one.
+    """
+    assets = list(assets)
+    parents = {
+        spec.key: {dep.asset_key for dep in spec.deps}
+        for asset in assets
+        if isinstance(asset, dg.AssetsDefinition)
+        for spec in asset.specs
+    }
+
+    def further(key: dg.AssetKey) -> list[dg.AssetKey]:
+        found: set[dg.AssetKey] = set()
+        ahead = list(parents[key])
+        while ahead:
+            new = parents.get(ahead.pop(), set()) - found
+            found |= new
+            ahead.extend(new)
+        return sorted(each for each in found - parents[key] - {key} if each in parents)
+
+    def waiting(spec: dg.AssetSpec) -> dg.AssetSpec:
+        if spec.automation_condition != on_change:
+            return spec
+        condition: Any = on_change
+        for ancestor in further(spec.key):
+            condition &= ~dg.AutomationCondition.asset_matches(
+                ancestor, dg.AutomationCondition.in_progress()
+            )
+        return spec.replace_attributes(automation_condition=condition.with_label("on_change"))
+
+    return [
+        asset.map_asset_specs(waiting) if isinstance(asset, dg.AssetsDefinition) else asset
+        for asset in assets
+    ]
 
 
 def version(stage: str, *choices: Any) -> str:

@@ -19,6 +19,7 @@ from assets.policies import (
 )
 from assets.training import base_model, lora_adapter
 from headwater.datasets.prompt import DEFAULT_PROMPT
+from headwater.evaluation import gates
 from headwater.guardrails.policy import load_policy
 from headwater.release import manifest
 from resources.endpoint import EndpointResource
@@ -40,7 +41,7 @@ _VERSION = f"manifest/{manifest.MANIFEST_VERSION}"
     group_name="release",
     automation_condition=on_change,
     owners=[ML],
-    code_version=version(_VERSION, load_policy().reference),
+    code_version=version(_VERSION, load_policy().reference, gates.load_policy().digest),
 )
 def release_candidate(
     context: dg.AssetExecutionContext,
@@ -96,18 +97,21 @@ def release_candidate(
 def release(settings: SettingsResource) -> Any:
     """The candidate, recorded in MLflow's registry as `champion`, once every gate has passed."""
     from headwater.release.assemble import load_candidate
+    from headwater.release.champion import compare_again, forget_reports
     from headwater.release.registry import register
 
     choices = settings.get()
-    candidate = load_candidate(choices)
+    # Another release may have gone into production since the candidate was judged.
+    candidate = compare_again(choices, load_candidate(choices))
     if candidate.blocked:
         raise dg.Failure(
-            f"Release {candidate.id} is blocked by {', '.join(candidate.blocked)}. Read the "
+            f"Release {candidate.id} is blocked by {candidate.why_blocked}. Read the "
             "evaluation reports; a release that does not pass is never recorded.",
             metadata={"blocked": candidate.blocked},
             allow_retries=False,
         )
     candidate = manifest.save(choices, candidate)
+    forget_reports(choices)
     registered = register(choices, candidate)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(candidate.id),

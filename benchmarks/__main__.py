@@ -19,7 +19,7 @@ import psutil
 from headwater.files import read_json, write_json
 
 RESULTS = Path(__file__).parent / "results"
-PARTS = ("pipeline", "embedding", "training", "endpoint", "guardrails")
+PARTS = ("pipeline", "embedding", "training", "endpoint", "guardrails", "gates_aa")
 
 
 def machine() -> dict[str, Any]:

@@ -7,10 +7,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import resources
 from operator import ge, le, lt
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from headwater.evaluation.generation import GeneratedItem, GenerationReport
 from headwater.evaluation.likelihood import ADAPTER, BASE
@@ -21,6 +21,10 @@ from headwater.records import digest_of
 #: Examples that a blocking gate shows, and the length to which their texts are cut.
 EXAMPLES, EXAMPLE_CHARS = 5, 200
 Measure = Literal["recall_at_5", "fused_minus_best", "nll_delta", "citation_delta"]
+#: What a candidate is compared with the champion in: nats per token of the release's own model, and
+#: of fused retrieval; the last two are right or wrong.
+RelativeMeasure = Literal["nll", "ndcg_at_10", "recall_at_5", "cites_right"]
+BINARY: tuple[RelativeMeasure, ...] = ("recall_at_5", "cites_right")
 RETRIEVAL_MEASURES: tuple[Measure, ...] = ("recall_at_5", "fused_minus_best")
 GENERATION_MEASURES: tuple[Measure, ...] = ("nll_delta", "citation_delta")
 #: The gate that there was something to ask.
@@ -50,11 +54,39 @@ class SlicePolicy(_Model):
     gates: tuple[Gate, ...]
 
 
+class RelativeGate(_Model):
+    """One comparison with the champion; it blocks what is shown to be worse by more than this."""
+
+    name: str
+    measure: RelativeMeasure
+    worse_than: float = Field(ge=0, description="A difference that does not matter.")
+
+    @model_validator(mode="after")
+    def _margin_has_a_test(self) -> Self:
+        if self.measure in BINARY and self.worse_than:
+            raise ValueError(f"{self.measure} is tested by McNemar, which knows no margin but 0")
+        return self
+
+
+class RelativePolicy(_Model):
+    """Gates against the champion, and how often they may block one that is not worse."""
+
+    false_block: float = Field(gt=0, lt=1, description="Of a candidate, by all gates together.")
+    min_items: int = Field(ge=1, description="With fewer common questions nothing is judged.")
+    gates: tuple[RelativeGate, ...]
+
+    @property
+    def level(self) -> float:
+        """The level of each test: Bonferroni, so that a gate needs no other to be judged."""
+        return self.false_block / max(len(self.gates), 1)
+
+
 class Policy(_Model):
     """All gates of a release."""
 
     curated: SlicePolicy
     provisional: SlicePolicy
+    relative: RelativePolicy
 
     @property
     def digest(self) -> str:
@@ -69,10 +101,27 @@ class Policy(_Model):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Against:
+    """A comparison with the champion: candidate - champion with its 95 % interval, and the test.
+
+    `left_out` counts questions that one of the two was not asked, or asked otherwise.
+    """
+
+    champion: str  # id of a release
+    low: float
+    high: float
+    p_value: float
+    level: float
+    items: int
+    left_out: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GateResult:
     """What one gate found; `examples` are the questions behind a failure, worst first.
 
-    An example has three texts: "question", "expected" (the document), "value" (what was found).
+    An example has three texts: "question", "expected" (the document), "value" (what was found; of a
+    relative gate, by the champion and by the candidate).
     """
 
     name: str
@@ -81,6 +130,7 @@ class GateResult:
     threshold: str
     detail: str
     examples: tuple[Example, ...] = ()
+    against: Against | None = None  # of a relative gate that was judged
 
     def as_mapping(self) -> dict[str, Any]:
         """The result as plain JSON values."""
@@ -197,7 +247,7 @@ def _misranked(rows: Sequence[RankedItem], other: str | None) -> list[Example]:
 
     bad = [row for row in rows if rank(row, "fused") > (rank(row, other) if other else 5)]
     return [
-        _example(
+        example_of(
             row.question,
             row.uri,
             f"rank {row.rank['fused'] or f'> {DEPTH}'}, first is {row.top['fused']}",
@@ -213,13 +263,13 @@ def _less_likely(rows: Sequence[GeneratedItem]) -> list[Example]:
         return row.nll[ADAPTER] - row.nll[BASE]
 
     worse = sorted(rows, key=lambda row: -delta(row))
-    return [_example(row.question, row.uri, f"{delta(row):+.3f} nats per token") for row in worse]
+    return [example_of(row.question, row.uri, f"{delta(row):+.3f} nats per token") for row in worse]
 
 
 def _cited_worse(rows: Sequence[GeneratedItem]) -> list[Example]:
     """Questions where the base's answer cites the right document and the adapter's does not."""
     return [
-        _example(
+        example_of(
             row.question, row.uri, f"{row.answers[ADAPTER].cited}: {row.answers[ADAPTER].text}"
         )
         for row in rows
@@ -227,7 +277,8 @@ def _cited_worse(rows: Sequence[GeneratedItem]) -> list[Example]:
     ]
 
 
-def _example(question: str, expected: str, value: str) -> Example:
+def example_of(question: str, expected: str, value: str) -> Example:
+    """One example, its texts cut to what a table holds."""
     return {"question": _cut(question), "expected": expected, "value": _cut(value)}
 
 

@@ -1,20 +1,30 @@
-"""The latest reports on disk: what the release stage judges, and `headwater status` shows.
+"""Reports on disk: the latest ones, which the release stage judges, and those that releases name.
 
 Only the rows are kept; figures are aggregated from them again, so they cannot disagree.
 """
 
-from collections.abc import Mapping
+import time
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-from headwater.errors import HeadwaterError
-from headwater.evaluation.generation import Answer, GeneratedItem, GenerationReport, report_of
-from headwater.evaluation.retrieval import RankedItem, RetrievalReport
+from headwater.errors import HeadwaterError, IntegrityError
+from headwater.evaluation.generation import (
+    GENERATION_REPORT_VERSION,
+    Answer,
+    GeneratedItem,
+    GenerationReport,
+    report_of,
+)
+from headwater.evaluation.retrieval import RETRIEVAL_REPORT_VERSION, RankedItem, RetrievalReport
 from headwater.evaluation.retrieval import report_of as retrieval_report_of
 from headwater.files import read_json, write_json
 from headwater.settings import Settings
 
 RETRIEVAL, GENERATION = "retrieval_report", "generation_report"
+#: Seconds that a kept report is left alone though no release names it: a run may be about to.
+GRACE = 24 * 3600
 
 
 def save(
@@ -24,14 +34,16 @@ def save(
     *,
     index: str = "",
     adapter: str = "",
+    base: str = "",
 ) -> None:
-    """Keep a report as the latest of its name, with the index and the adapter that it judges."""
+    """Keep a report as the latest of its name, with the index, adapter and base that it judges."""
     write_json(
         settings.reports / name / "latest.json",
         {
             "digest": report.digest,
             "index": index,
             "adapter": adapter,
+            "base": base,
             "rows": [asdict(row) for row in report.rows],
         },
     )
@@ -55,6 +67,11 @@ def latest_generation(settings: Settings) -> GenerationReport:
     return report_of([_generated(row) for row in _rows(settings, GENERATION)])
 
 
+def judged_base(settings: Settings) -> str:
+    """Digest of the base model that the latest generation report judges; empty in an old one."""
+    return str(_saved(settings, GENERATION).get("base", ""))
+
+
 def judged_index(settings: Settings, adapter: str) -> str:
     """The index version that both latest reports judge, the second with this adapter.
 
@@ -69,6 +86,72 @@ def judged_index(settings: Settings, adapter: str) -> str:
         )
     index: str = retrieval["index"]
     return index
+
+
+def keep(settings: Settings, report: RetrievalReport | GenerationReport) -> str:
+    """Keep a report's rows under its digest, which is returned, for a release to name."""
+    is_retrieval = isinstance(report, RetrievalReport)
+    digest = report.digest
+    path = _kept(settings, RETRIEVAL if is_retrieval else GENERATION, digest)
+    if path.exists():
+        path.touch()  # it is new again: `prune` must leave it to who named it now
+    else:
+        version = RETRIEVAL_REPORT_VERSION if is_retrieval else GENERATION_REPORT_VERSION
+        write_json(path, {"version": version, "rows": [asdict(row) for row in report.rows]})
+    return digest
+
+
+def kept_retrieval(settings: Settings, digest: str) -> tuple[RankedItem, ...] | None:
+    """The rows of a kept retrieval report; None where it is gone or of another version.
+
+    Raises:
+        IntegrityError: its content is not what its digest names.
+    """
+    path = _kept(settings, RETRIEVAL, digest)
+    saved = read_json(path)
+    if saved is None or saved["version"] != RETRIEVAL_REPORT_VERSION:
+        return None
+    rows = tuple(RankedItem(**row) for row in saved["rows"])
+    _check(path, RetrievalReport(curated=None, provisional=None, rows=rows).digest)
+    return rows
+
+
+def kept_generation(settings: Settings, digest: str) -> tuple[GeneratedItem, ...] | None:
+    """The rows of a kept generation report; None where it is gone or of another version.
+
+    Raises:
+        IntegrityError: its content is not what its digest names.
+    """
+    path = _kept(settings, GENERATION, digest)
+    saved = read_json(path)
+    if saved is None or saved["version"] != GENERATION_REPORT_VERSION:
+        return None
+    rows = tuple(_generated(row) for row in saved["rows"])
+    _check(path, GenerationReport(curated=None, provisional=None, rows=rows).digest)
+    return rows
+
+
+def prune(settings: Settings, named: Collection[str]) -> int:
+    """Remove kept reports that no release names, younger than `GRACE` excepted; how many."""
+    removed = 0
+    for name in (RETRIEVAL, GENERATION):
+        for path in (settings.reports / name / "kept").glob("*.json"):
+            if path.stem not in named and time.time() - path.stat().st_mtime > GRACE:
+                path.unlink()
+                removed += 1
+    return removed
+
+
+def _kept(settings: Settings, name: str, digest: str) -> Path:
+    return settings.reports / name / "kept" / f"{digest}.json"
+
+
+def _check(path: Path, digest: str) -> None:
+    if digest != path.stem:
+        raise IntegrityError(
+            f"{path} is not the report that its name says.",
+            mend="Delete it: the next candidate is then not compared with this report.",
+        )
 
 
 def _generated(row: Mapping[str, Any]) -> GeneratedItem:

@@ -11,10 +11,11 @@ from headwater.base_model import BaseModel
 from headwater.embeddings.encoder import model_digest
 from headwater.embeddings.retrieve import RetrievalSettings
 from headwater.errors import HeadwaterError
-from headwater.evaluation import gates, report, store
+from headwater.evaluation import gates, relative, report, store
 from headwater.files import read_json, write_json
 from headwater.guardrails.policy import keep_policy, load_policy
 from headwater.records import Prompt
+from headwater.release.champion import find_champion
 from headwater.release.manifest import Release, now, pin_adapter, pin_base
 from headwater.settings import Settings
 
@@ -29,7 +30,9 @@ def assemble(
     run_id: str,
     commit: str,
 ) -> Release:
-    """The manifest of what would serve, judged by the latest reports.
+    """The manifest of what would serve, judged by the latest reports and against the champion.
+
+    The reports are kept under the digests that the manifest names, for what comes after it.
 
     Args:
         adapter: folder of the adapter, as training published it.
@@ -38,7 +41,21 @@ def assemble(
     retrieval = store.latest_retrieval(settings)
     generation = store.latest_generation(settings)
     policy = gates.load_policy()
-    judged = gates.evaluate_gates(retrieval, generation, policy)
+    champion = find_champion(settings)
+    judged = [
+        *gates.evaluate_gates(retrieval, generation, policy),
+        *relative.retrieval_against(retrieval.rows, champion, policy.relative),
+        *relative.generation_against(generation.rows, champion, policy.relative, base=base.digest),
+    ]
+    evaluation = {
+        **report.summary(retrieval, generation),
+        "policy": policy.digest,
+        "champion": champion.id if champion else None,
+        "reports": {
+            store.RETRIEVAL: store.keep(settings, retrieval),
+            store.GENERATION: store.keep(settings, generation),
+        },
+    }
     return Release(
         base_model=pin_base(settings, base),
         adapter=pin_adapter(settings, adapter),
@@ -47,7 +64,7 @@ def assemble(
         embedding_model=model_digest(settings.embedding_model),
         retrieval=asdict(RetrievalSettings()),
         guardrails=keep_policy(settings, load_policy()),
-        evaluation={**report.summary(retrieval, generation), "policy": policy.digest},
+        evaluation=evaluation,
         gates=tuple(result.as_mapping() for result in judged),
         provisional=gates.is_provisional(retrieval, policy),
         run_id=run_id,

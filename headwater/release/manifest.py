@@ -58,7 +58,8 @@ class Release:
     retrieval: Mapping[str, float]  # fields of `headwater.embeddings.retrieve.RetrievalSettings`
     guardrails: str = NO_GUARDRAILS  # `headwater.guardrails.policy.GuardPolicy.reference`
 
-    evaluation: Mapping[str, Any] = field(default_factory=dict)  # see `evaluation.report.summary`
+    # See `evaluation.report.summary`; and "reports", "champion": what it was compared with.
+    evaluation: Mapping[str, Any] = field(default_factory=dict)
     gates: tuple[Mapping[str, Any], ...] = ()  # fields of `evaluation.gates.GateResult`
     provisional: bool = False  # no curated question judged it
     run_id: str = ""  # of Dagster
@@ -92,6 +93,18 @@ class Release:
     def blocked(self) -> list[str]:
         """Names of the gates that did not pass."""
         return [gate["name"] for gate in self.gates if not gate["passed"]]
+
+    @property
+    def why_blocked(self) -> str:
+        """The gates that did not pass, each with what it asks and what it found."""
+        found = [
+            f"{gate['name']} ({gate['detail']}; must be {gate['threshold']})"
+            if "detail" in gate
+            else gate["name"]
+            for gate in self.gates
+            if not gate["passed"]
+        ]
+        return ", ".join(found)
 
     def to_json(self) -> dict[str, Any]:
         return {"id": self.id, "version": MANIFEST_VERSION, **asdict(self)}

@@ -46,7 +46,7 @@ def promote(
     release = manifest.load(settings, release_id)
     if release.blocked:
         raise HeadwaterError(
-            f"Release {release.id} is blocked by {', '.join(release.blocked)}.",
+            f"Release {release.id} is blocked by {release.why_blocked}.",
             mend="See the evaluation report for the examples behind it.",
         )
     with manifest.locked(settings):

@@ -116,7 +116,7 @@ def start_canary(
     release = manifest.load(settings, release_id)
     if release.blocked:
         raise HeadwaterError(
-            f"Release {release.id} is blocked by {', '.join(release.blocked)}.",
+            f"Release {release.id} is blocked by {release.why_blocked}.",
             mend="See the evaluation report for the examples behind it.",
         )
     if not 0 < weight <= 1:

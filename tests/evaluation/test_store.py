@@ -1,8 +1,9 @@
+import os
 from pathlib import Path
 
 import pytest
 
-from headwater.errors import HeadwaterError
+from headwater.errors import HeadwaterError, IntegrityError
 from headwater.evaluation import store
 from headwater.settings import Settings
 from tests.evaluation.examples import generation_report, retrieval_report
@@ -40,3 +41,35 @@ def test_a_release_takes_what_both_reports_judged(tmp_path: Path) -> None:
     store.save(settings, store.RETRIEVAL, RETRIEVAL, index="i2")
     with pytest.raises(HeadwaterError, match="judge"):
         store.judged_index(settings, "a1")
+
+
+def test_reports_are_kept_by_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(home=tmp_path)
+    first, second = (store.keep(settings, report) for report in (RETRIEVAL, GENERATION))
+    assert (first, second) == (RETRIEVAL.digest, GENERATION.digest)
+    store.save(settings, store.RETRIEVAL, retrieval_report({m: [] for m in RETRIEVAL.rows[0].rank}))
+    assert store.kept_retrieval(settings, first) == RETRIEVAL.rows
+    assert store.kept_generation(settings, second) == GENERATION.rows
+    assert store.kept_retrieval(settings, second) is None
+    monkeypatch.setattr(store, "RETRIEVAL_REPORT_VERSION", 99)
+    assert store.kept_retrieval(settings, first) is None, "made by another evaluation"
+
+
+def test_a_kept_report_is_what_its_name_says(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    digest = store.keep(settings, RETRIEVAL)
+    (path,) = tmp_path.rglob(f"{digest}.json")
+    path.write_text(path.read_text().replace('"fused": 1', '"fused": 2'))
+    with pytest.raises(IntegrityError, match="Delete it"):
+        store.kept_retrieval(settings, digest)
+
+
+def test_reports_that_nothing_names_go_after_a_day(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    named, other = (store.keep(settings, report) for report in (RETRIEVAL, GENERATION))
+    assert store.prune(settings, {named}) == 0, "a run may be about to name it"
+    for path in tmp_path.rglob("kept/*.json"):
+        os.utime(path, (0, 0))
+    assert store.prune(settings, {named}) == 1
+    assert store.kept_generation(settings, other) is None
+    assert store.kept_retrieval(settings, named) == RETRIEVAL.rows
