@@ -24,14 +24,16 @@ def save(
     *,
     index: str = "",
     adapter: str = "",
+    prompt: str = "",
 ) -> None:
-    """Keep a report as the latest of its name, with the index and the adapter that it judges."""
+    """Keep a report as the latest of its name, with the index, adapter and prompt that it judges."""
     write_json(
         settings.reports / name / "latest.json",
         {
             "digest": report.digest,
             "index": index,
             "adapter": adapter,
+            "prompt": prompt,
             "rows": [asdict(row) for row in report.rows],
         },
     )
@@ -69,6 +71,21 @@ def judged_index(settings: Settings, adapter: str) -> str:
         )
     index: str = retrieval["index"]
     return index
+
+
+def judged_prompt(settings: Settings) -> str:
+    """Digest of the prompt that the latest generation report judges.
+
+    Raises:
+        HeadwaterError: the report does not say, as one from before prompts were kept.
+    """
+    prompt: str = _saved(settings, GENERATION).get("prompt", "")
+    if not prompt:
+        raise HeadwaterError(
+            "The latest generation report does not name its prompt.",
+            mend="Materialize generation_report again.",
+        )
+    return prompt
 
 
 def _generated(row: Mapping[str, Any]) -> GeneratedItem:
