@@ -147,7 +147,8 @@ def _plan(instance: dg.DagsterInstance, settings: Settings, *, train: bool) -> P
         dg.AssetKey(name.split("/")) for name in reasons if must_train or name not in TRAINING
     }
     stale = _downstream(graph, starts, stop=() if must_train else TRAINING)
-    if not must_train and "vector_index" in stale:
+    # What a retraining would teach is known to differ only once these are made.
+    if not must_train and {"vector_index", "prompt"} & set(stale):
         deferred = list(TRAINING)
     return Plan(
         stale=tuple(stale), deferred=tuple(deferred), reasons=reasons, observed=tuple(observed)

@@ -10,7 +10,10 @@ from assets.embeddings import vector_index
 from assets.partitions import settings
 from assets.policies import DATA, ML, TRAINING_POOL, on_change, table, version
 from assets.sources import golden_questions
-from headwater.datasets import golden, preferences, prompt, sft
+from assets.sources import prompt_registry as prompt_versions
+from headwater.base_model import token_counter
+from headwater.datasets import golden, preferences, prompt_forms, prompt_registry, sft
+from headwater.datasets.prompt_store import current_prompt, publish_prompt
 from headwater.monitoring import hard_questions
 from resources.environment import SettingsResource
 from resources.lake import LakeResource
@@ -52,19 +55,36 @@ def golden_set(settings: SettingsResource, lake: LakeResource) -> Any:
 
 @dg.asset(
     name="prompt",
+    deps=[prompt_versions, "base_model"],
     group_name="datasets",
     automation_condition=on_change,
+    kinds={"mlflow"},
     owners=[ML],
-    code_version=version("prompt/1", prompt.DEFAULT_PROMPT.digest),
+    code_version="prompt/2",
 )
-def prompt_template() -> Any:
-    """The template that training, evaluation and serving all fill in the same way."""
-    template = prompt.DEFAULT_PROMPT
+def prompt_template(settings: SettingsResource, models: ModelsResource) -> Any:
+    """The template that training, evaluation and serving all fill in the same way.
+
+    It is the version that the alias `candidate` names in MLflow's prompt registry, checked, and
+    kept beside the releases; `headwater prompts` edits it.
+    """
+    choices = settings.get()
+    taken = prompt_registry.ensure_candidate(choices)
+    template = taken.to_prompt()
+    prompt_forms.check_length(template, token_counter(models.base()), where=taken.title)
+    publish_prompt(choices, template)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(template.digest),
         metadata={
+            "version": taken.number,
+            "mlflow": dg.MetadataValue.url(prompt_registry.page(choices, taken.number)),
+            "note": taken.note,
             "system": template.system,
             "user": template.user,
+            "examples": table(
+                [{"user": user, "assistant": said} for user, said in template.examples],
+                ["user", "assistant"],
+            ),
             "top_k": template.top_k,
             "max_context_tokens": template.max_context_tokens,
         },
@@ -103,20 +123,20 @@ def sft_dataset(
     from headwater.datasets.questions import QuestionWriter
     from headwater.embeddings.retrieve import open_retriever
 
-    store, base = lake.get(), models.base()
+    choices, store, base = settings.get(), lake.get(), models.base()
     with (
         open_retriever(vectors.get(), models.encoder()) as retriever,
-        QuestionWriter(models.engine, base.digest, settings.get().cache) as writer,
+        QuestionWriter(models.engine, base.digest, choices.cache) as writer,
     ):
         stats = sft.build_sft_dataset(
             store,
             ask=writer,
             retriever=retriever,
-            top_k=prompt.DEFAULT_PROMPT.top_k,
+            top_k=current_prompt(choices).top_k,
             max_rows=_recipe.dataset.max_rows,
             written_questions=_recipe.dataset.written_questions,
             seed=_recipe.seed,
-            asked=hard_questions.read(settings.get()),
+            asked=hard_questions.read(choices),
         )
     rows = store.read("sft_dataset").to_pylist()
     return dg.MaterializeResult(

@@ -12,7 +12,7 @@ from assets.partitions import settings
 from assets.policies import ML, TRAINING_POOL, on_change, version
 from assets.training import base_model, lora_adapter
 from headwater.datasets.golden import read_golden
-from headwater.datasets.prompt import DEFAULT_PROMPT
+from headwater.datasets.prompt_store import current_prompt
 from headwater.embeddings.retrieve import RetrievalSettings, open_retriever
 from headwater.evaluation.generation import GENERATION_REPORT_VERSION
 from headwater.evaluation.retrieval import RETRIEVAL_REPORT_VERSION
@@ -88,20 +88,18 @@ def generation_report(
     from training.adapter import current_adapter
 
     choices, base = settings.get(), models.base()
-    adapter = current_adapter(choices)
+    adapter, prompt = current_adapter(choices), current_prompt(choices)
     items = read_golden(lake.get())
     with open_retriever(vectors.get(), models.encoder()) as retriever:
         index = retriever.index.version
-        found = retriever.passages_many(
-            [item.question for item in items], limit=DEFAULT_PROMPT.top_k
-        )
+        found = retriever.passages_many([item.question for item in items], limit=prompt.top_k)
     report = evaluate_generation(
         items,
         {item.id: hits for item, hits in zip(items, found, strict=True)},
         base=base,
         adapter=adapter.folder,
         open_engine=lambda: models.engine(adapter.gguf),
-        prompt=DEFAULT_PROMPT,
+        prompt=prompt,
         cache=ResultCache(choices.cache),
         threads=choices.threads,
         settings=GenerationSettings(
@@ -109,9 +107,17 @@ def generation_report(
             max_new_tokens=_recipe.evaluation.max_new_tokens,
         ),
     )
-    store.save(choices, store.GENERATION, report, index=index, adapter=adapter.id, base=base.digest)
+    store.save(
+        choices,
+        store.GENERATION,
+        report,
+        index=index,
+        adapter=adapter.id,
+        prompt=prompt.digest,
+        base=base.digest,
+    )
     document = pages.generation_document(
-        report, {"base model": base.name, "adapter": adapter.id, "prompt": DEFAULT_PROMPT.digest}
+        report, {"base model": base.name, "adapter": adapter.id, "prompt": prompt.digest}
     )
     folder = pages.write_report(choices.reports, store.GENERATION, report.digest, document)
     figures = report.headline

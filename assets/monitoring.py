@@ -8,7 +8,7 @@ import dagster as dg
 
 from assets.partitions import days
 from assets.policies import DATA, ML, ONCALL, one_run, picture, table, watches_production
-from headwater.datasets.prompt import DEFAULT_PROMPT
+from headwater.datasets.prompt_store import current_prompt
 from headwater.evaluation.cache import ResultCache
 from headwater.monitoring import arms, drift, retraining
 from headwater.monitoring import feedback as feedback_days
@@ -149,7 +149,7 @@ def retraining_decision(
                 retriever=retriever,
                 base=models.base(),
                 adapter=folder if folder.exists() else None,
-                prompt=DEFAULT_PROMPT,
+                prompt=current_prompt(choices),
                 cache=ResultCache(choices.cache),
                 threads=choices.threads,
             )

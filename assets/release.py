@@ -18,7 +18,6 @@ from assets.policies import (
     version,
 )
 from assets.training import base_model, lora_adapter
-from headwater.datasets.prompt import DEFAULT_PROMPT
 from headwater.evaluation import gates
 from headwater.guardrails.policy import load_policy
 from headwater.release import manifest
@@ -53,7 +52,8 @@ def release_candidate(
     Its id is a digest of those parts alone; the evaluation, the run and the commit are noted
     beside them.
     """
-    from headwater.evaluation.store import judged_index
+    from headwater.datasets.prompt_store import load_prompt
+    from headwater.evaluation.store import judged_index, judged_prompt
     from headwater.release.assemble import assemble, save_candidate
     from training.adapter import current_adapter
 
@@ -63,8 +63,8 @@ def release_candidate(
         choices,
         base=models.base(),
         adapter=adapter.folder,
-        prompt=DEFAULT_PROMPT,
-        # What was judged, not what is newest: another run may be publishing an index meanwhile.
+        # What was judged, not what is newest: another run may be publishing an index or a prompt.
+        prompt=load_prompt(choices, judged_prompt(choices)),
         index=judged_index(choices, adapter.id),
         run_id=context.run_id,
         commit=git_commit(),

@@ -1,5 +1,5 @@
-"""Group `sources`: what people put in. One observed asset for each entry of sources.yaml, and one
-for the questions they confirm.
+"""Group `sources`: what people put in. One observed asset for each entry of sources.yaml, one for
+the questions they confirm, and one for the prompt they put in force.
 
 A source's data version is the digest of its listing, so that listing decides what is stale and
 bytes are read only where the listing changed.
@@ -48,6 +48,18 @@ def golden_questions() -> dg.ObserveResult:
     return dg.ObserveResult(data_version=dg.DataVersion(file_digest(Settings().golden_file)))
 
 
+@dg.observable_source_asset(group_name="sources", tags={"owner": ML.removeprefix("team:")})
+def prompt_registry() -> dg.ObserveResult:
+    """The prompt that is in force: what the alias `candidate` names in MLflow's prompt registry."""
+    from headwater.datasets.prompt_registry import digest_in_force
+
+    return dg.ObserveResult(data_version=dg.DataVersion(digest_in_force(Settings())))
+
+
 settings = Settings()
 source_entries = load_sources(settings.sources_file)
-source_assets = [*(_observed(source) for source in source_entries), golden_questions]
+source_assets = [
+    *(_observed(source) for source in source_entries),
+    golden_questions,
+    prompt_registry,
+]

@@ -58,6 +58,7 @@ def lora_adapter(
     A killed training goes on from its last checkpoint and ends with the same weights. The MLflow
     run holds parameters, metrics, data and code versions, energy and carbon.
     """
+    from headwater.datasets.prompt_store import current_prompt
     from training.plots import loss_curve
     from training.run import fit_adapter
 
@@ -66,6 +67,7 @@ def lora_adapter(
         choices,
         lake.get(),
         _recipe,
+        prompt=current_prompt(choices),
         identity={"dagster.run": context.run_id, "commit": git_commit()},
     )
     result = run.result

@@ -5,8 +5,6 @@ while waiting goes to standard error. Exit codes: 0 done, 1 failed, 2 wrong usag
 blocked the release.
 """
 
-import functools
-import json
 import logging
 import os
 import sys
@@ -16,16 +14,17 @@ from dataclasses import asdict
 from getpass import getuser
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
+from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
 
-from headwater.errors import HeadwaterError
+from headwater.commands import prompts
+from headwater.commands.common import Json, console
+from headwater.commands.common import plain as _plain
+from headwater.commands.common import print_json as _print_json
+from headwater.commands.common import reports_errors as _reports_errors
 from headwater.settings import Settings, quiet_libraries
 
-P = ParamSpec("P")
-R = TypeVar("R")
 BLOCKED = 3
 
 app = typer.Typer(
@@ -41,14 +40,11 @@ app.add_typer(sources_app, name="sources")
 app.add_typer(golden_app, name="golden")
 app.add_typer(releases_app, name="releases")
 app.add_typer(alerts_app, name="alerts")
+app.add_typer(prompts.app, name="prompts")
 drift_app = typer.Typer(help="Whether production is still asked what it was asked.")
 app.add_typer(drift_app, name="drift")
 traces_app = typer.Typer(help="What was asked, and what answered it.", no_args_is_help=True)
 app.add_typer(traces_app, name="traces")
-
-#: For people; standard output is kept for what a script reads.
-console = Console(stderr=True, highlight=False)
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on the last line.")]
 
 
 @app.callback()
@@ -67,35 +63,6 @@ def _setup(
         # Also of the helper process that multiprocessing starts, which says what `_leave` left.
         os.environ.setdefault("PYTHONWARNINGS", "ignore")
         logging.getLogger().setLevel(logging.ERROR)
-
-
-def _reports_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Show a user's error as two lines, what and mend, and exit with 1."""
-
-    @functools.wraps(command)
-    def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return command(*args, **kwargs)
-        except HeadwaterError as error:
-            _fail(error, as_json=bool(kwargs.get("as_json")))
-
-    return run
-
-
-def _fail(error: HeadwaterError, *, as_json: bool) -> NoReturn:
-    console.print(f"[red]error:[/red] {_plain(error.what)}\n  mend: {_plain(error.mend)}")
-    if as_json:
-        _print_json({"error": error.what, "mend": error.mend})
-    raise typer.Exit(1)
-
-
-def _plain(text: str) -> str:
-    """Text as it is: square brackets are not markup."""
-    return text.replace("[", "\\[")
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, ensure_ascii=False, default=str), flush=True)
 
 
 def _leave(code: int) -> NoReturn:

@@ -15,6 +15,8 @@ from typing import Any
 
 from headwater.errors import HeadwaterError
 
+#: Tokens of prompt and answer together that one request may have.
+CONTEXT_TOKENS = 2048
 #: Ends an assistant's turn in ChatML.
 STOP = ("<|im_end|>",)
 #: Pieces a slow reader may lag behind before generation waits for it.
@@ -95,7 +97,7 @@ class Engine:
         adapter_path: Path | None = None,
         *,
         threads: int,
-        context: int = 2048,
+        context: int = CONTEXT_TOKENS,
         parallel: int = 1,
     ) -> None:
         for path in (model_path, adapter_path):

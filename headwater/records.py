@@ -5,9 +5,10 @@ Knows nothing about how a record is made or stored; every stage may import this 
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 
 def digest_bytes(data: bytes) -> str:
@@ -180,7 +181,15 @@ class Prompt:
     user: str
     max_context_tokens: int
     top_k: int
+    examples: tuple[tuple[str, str], ...] = ()  # what a user asks, what the assistant answers
 
     @property
     def digest(self) -> str:
-        return digest_of(self.system, self.user, self.max_context_tokens, self.top_k)
+        parts: list[Any] = [self.system, self.user, self.max_context_tokens, self.top_k]
+        # Nothing is added where there are none: prompts older than examples keep their names.
+        return digest_of(*parts, *([self.examples] if self.examples else []))
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        examples = tuple((user, assistant) for user, assistant in value.get("examples", ()))
+        return cls(**{**value, "examples": examples})

@@ -135,6 +135,10 @@ class Settings(BaseSettings):
         return self.root / "reports"
 
     @property
+    def prompts(self) -> Path:
+        return self.root / "prompts"
+
+    @property
     def releases(self) -> Path:
         return self.root / "releases"
 
@@ -156,8 +160,12 @@ class Settings(BaseSettings):
         return (self.dagster_url or f"http://{self.host}:{self.dagster_port}").rstrip("/")
 
     @property
+    def mlflow_database(self) -> Path:
+        return self.root / "mlflow" / "mlflow.db"
+
+    @property
     def mlflow_uri(self) -> str:
-        return f"sqlite:///{self.root / 'mlflow' / 'mlflow.db'}"
+        return f"sqlite:///{self.mlflow_database}"
 
     @property
     def dagster_home(self) -> Path:

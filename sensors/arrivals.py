@@ -1,4 +1,6 @@
-"""Notices what people put in: new, changed and vanished documents, and questions they confirm."""
+"""Notices what people put in: new, changed and vanished documents, questions they confirm, and the
+prompt they put in force.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,6 +8,7 @@ from dataclasses import dataclass
 import dagster as dg
 
 from headwater.datasets.golden import file_digest
+from headwater.datasets.prompt_registry import digest_in_force
 from headwater.documents.sources import Source, asset_name, list_items, listing_digest
 from headwater.settings import Settings
 
@@ -31,8 +34,16 @@ def look(sources: Sequence[Source], settings: Settings) -> list[Arrival]:
         asset_key="golden_questions",
         tags={"dagster/data_version": file_digest(settings.golden_file)},
     )
+    prompt = dg.AssetObservation(
+        asset_key="prompt_registry",
+        tags={"dagster/data_version": digest_in_force(settings)},
+    )
     seen = [Arrival(event=_listing(source), reads="raw_documents") for source in sources]
-    return [*seen, Arrival(event=questions, reads="golden_set")]
+    return [
+        *seen,
+        Arrival(event=questions, reads="golden_set"),
+        Arrival(event=prompt, reads="prompt"),
+    ]
 
 
 def _listing(source: Source) -> dg.AssetObservation:
@@ -51,7 +62,8 @@ def arrivals_sensor(sources: list[Source]) -> dg.SensorDefinition:
         name="arrivals",
         minimum_interval_seconds=15,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Lists every source and reports those that changed, and confirmed questions.",
+        description="Lists every source and reports those that changed, confirmed questions, and the"
+        " prompt in force.",
     )
     def arrivals(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         seen = look(sources, Settings())

@@ -5,6 +5,7 @@ import json
 import logging
 import sys
 
+from headwater.datasets.prompt_store import current_prompt
 from headwater.errors import HeadwaterError
 from headwater.lake import Lake
 from headwater.settings import Settings
@@ -29,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     settings = Settings()
     try:
         recipe = load_recipe(options.recipe or settings.recipe)
-        run = fit_adapter(settings, Lake(settings.lake), recipe)
+        run = fit_adapter(settings, Lake(settings.lake), recipe, prompt=current_prompt(settings))
     except HeadwaterError as error:
         print(error, file=sys.stderr)
         return 1

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from headwater.records import Hit, Prompt
 
-#: What a release is made with. Short, because a prompt's prefill is most of an answer's time, and
-#: plain, because the model is small.
+#: The first version in the registry, where people edit it. Short, because a prompt's prefill is most
+#: of an answer's time, and plain, because the model is small.
 DEFAULT_PROMPT = Prompt(
     system="Answer the question with a short sentence from the passages.",
     user="<passages>\n{context}\n</passages>\nQuestion: {question}",
@@ -32,7 +32,7 @@ TokenCounter = Callable[[Sequence[str]], list[int]]
 
 
 def render(prompt: Prompt, question: str, hits: Sequence[Hit]) -> list[Message]:
-    """Chat messages that ask a question about numbered passages.
+    """Chat messages that ask a question about numbered passages, after the prompt's examples.
 
     Passages are data: what they hold cannot close their frame or begin another turn. The prompt
     shows them as they are given; see `fit` for how many.
@@ -42,7 +42,16 @@ def render(prompt: Prompt, question: str, hits: Sequence[Hit]) -> list[Message]:
     # Not str.format: question and passages may hold braces.
     parts = {"{context}": context, "{question}": " ".join(question.split())}
     user = re.sub(r"\{context\}|\{question\}", lambda match: parts[match[0]], prompt.user)
-    return [{"role": "system", "content": prompt.system}, {"role": "user", "content": user}]
+    shown = (
+        {"role": role, "content": text}
+        for pair in prompt.examples
+        for role, text in zip(("user", "assistant"), pair, strict=True)
+    )
+    return [
+        {"role": "system", "content": prompt.system},
+        *shown,
+        {"role": "user", "content": user},
+    ]
 
 
 def passage(hit: Hit) -> str:

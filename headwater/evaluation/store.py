@@ -35,8 +35,9 @@ def save(
     index: str = "",
     adapter: str = "",
     base: str = "",
+    prompt: str = "",
 ) -> None:
-    """Keep a report as the latest of its name, with the index, adapter and base that it judges."""
+    """Keep a report as the latest of its name, with what it judges by name or digest."""
     write_json(
         settings.reports / name / "latest.json",
         {
@@ -44,6 +45,7 @@ def save(
             "index": index,
             "adapter": adapter,
             "base": base,
+            "prompt": prompt,
             "rows": [asdict(row) for row in report.rows],
         },
     )
@@ -70,6 +72,21 @@ def latest_generation(settings: Settings) -> GenerationReport:
 def judged_base(settings: Settings) -> str:
     """Digest of the base model that the latest generation report judges; empty in an old one."""
     return str(_saved(settings, GENERATION).get("base", ""))
+
+
+def judged_prompt(settings: Settings) -> str:
+    """Digest of the prompt that the latest generation report judges.
+
+    Raises:
+        HeadwaterError: the report does not say, as one from before prompts were kept.
+    """
+    prompt: str = _saved(settings, GENERATION).get("prompt", "")
+    if not prompt:
+        raise HeadwaterError(
+            "The latest generation report does not name its prompt.",
+            mend="Materialize generation_report again.",
+        )
+    return prompt
 
 
 def judged_index(settings: Settings, adapter: str) -> str:

@@ -116,7 +116,7 @@ class Release:
         fields |= {
             "base_model": BasePin(**fields["base_model"]),
             "adapter": AdapterPin(**adapter) if adapter else None,
-            "prompt": Prompt(**fields["prompt"]),
+            "prompt": Prompt.from_json(fields["prompt"]),
             "gates": tuple(fields["gates"]),
         }
         return cls(**fields)

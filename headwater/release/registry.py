@@ -9,17 +9,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from headwater.datasets.prompt_registry import CHAMPION, mlflow_client
+from headwater.datasets.prompt_registry import NAME as PROMPT
+from headwater.datasets.prompt_registry import register as register_prompt
 from headwater.files import read_json
 from headwater.release.manifest import AdapterPin, Release, manifest_path
-from headwater.settings import Settings, quiet_libraries
+from headwater.settings import Settings
 
 EXPERIMENT = "headwater-releases"
-MODEL, PROMPT = "headwater", "headwater-prompt"
-CHAMPION = "champion"
+MODEL = "headwater"
 #: Tags by which a thing is found again.
 RELEASE_TAG, ADAPTER_TAG, PROMPT_TAG = "headwater.release", "headwater.adapter", "headwater.prompt"
-#: MLflow marks a prompt's versions, which share the table of models, with this tag.
-_IS_PROMPT = "mlflow.prompt.is_prompt"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,9 +38,9 @@ def register(settings: Settings, release: Release) -> Registered:
     The adapter's folder is logged once, as plain artifacts (MLflow's transformers flavour would
     reload a PEFT model with random weights), and each release with that adapter points at it.
     """
-    client = _client(settings)
+    client = mlflow_client(settings)
     experiment = _experiment(client, settings)
-    prompt_version = _prompt(client, release)
+    prompt, _ = register_prompt(settings, release.prompt)
     run_id = _release_run(client, experiment, settings, release)
     known = _find_version(client, MODEL, f"tags.`{RELEASE_TAG}` = '{release.id}'")
     version = known or _model_version(
@@ -49,13 +49,13 @@ def register(settings: Settings, release: Release) -> Registered:
         release,
         experiment=experiment,
         run_id=run_id,
-        prompt_version=prompt_version,
+        prompt_version=prompt.number,
     )
     client.set_registered_model_alias(MODEL, CHAMPION, str(version))
-    client.set_prompt_alias(PROMPT, CHAMPION, prompt_version)
+    client.set_prompt_alias(PROMPT, CHAMPION, prompt.number)
     return Registered(
         model_version=version,
-        prompt_version=prompt_version,
+        prompt_version=prompt.number,
         run_id=run_id,
         created=known is None,
     )
@@ -66,20 +66,12 @@ def champion(settings: Settings) -> str | None:
     from mlflow.exceptions import MlflowException
 
     try:
-        version = _client(settings).get_model_version_by_alias(MODEL, CHAMPION)
+        version = mlflow_client(settings).get_model_version_by_alias(MODEL, CHAMPION)
     except MlflowException as error:
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None
         raise
     return str(version.tags[RELEASE_TAG])
-
-
-def _client(settings: Settings) -> Any:
-    quiet_libraries()
-    import mlflow
-
-    (settings.root / "mlflow").mkdir(parents=True, exist_ok=True)
-    return mlflow.MlflowClient(tracking_uri=settings.mlflow_uri, registry_uri=settings.mlflow_uri)
 
 
 def _experiment(client: Any, settings: Settings) -> str:
@@ -95,25 +87,6 @@ def _find_version(client: Any, name: str, condition: str) -> int | None:
     """The first version of a model (or prompt) that meets a condition."""
     found = client.search_model_versions(f"name = '{name}' and {condition}")
     return min((int(version.version) for version in found), default=None)
-
-
-def _prompt(client: Any, release: Release) -> int:
-    """The version of the prompt, registered if its text or limits are new."""
-    prompt = release.prompt
-    condition = f"tags.`{_IS_PROMPT}` = 'true' and tags.`{PROMPT_TAG}` = '{prompt.digest}'"
-    known = _find_version(client, PROMPT, condition)
-    if known is not None:
-        return known
-    user = prompt.user
-    for name in ("context", "question"):  # MLflow writes variables with two braces
-        user = user.replace(f"{{{name}}}", f"{{{{{name}}}}}")
-    tags = {
-        PROMPT_TAG: prompt.digest,
-        "top_k": str(prompt.top_k),
-        "max_context_tokens": str(prompt.max_context_tokens),
-    }
-    chat = [{"role": "system", "content": prompt.system}, {"role": "user", "content": user}]
-    return int(client.register_prompt(PROMPT, chat, tags=tags).version)
 
 
 def _model_version(

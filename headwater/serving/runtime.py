@@ -12,7 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from headwater.embeddings.encoder import Encoder, model_digest
 from headwater.embeddings.retrieve import Found, RetrievalSettings, Retriever
 from headwater.embeddings.store import Index, open_store
-from headwater.engine import Engine
+from headwater.engine import CONTEXT_TOKENS, Engine
 from headwater.errors import HeadwaterError
 from headwater.guardrails.guard import Guard, load_guard
 from headwater.records import short
@@ -23,8 +23,6 @@ from headwater.settings import Settings
 log = logging.getLogger("headwater")
 
 T = TypeVar("T")
-#: Tokens of prompt and answer together.
-CONTEXT_TOKENS = 2048
 
 
 class Shared(Generic[T]):

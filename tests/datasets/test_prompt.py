@@ -106,3 +106,31 @@ def test_every_choice_is_in_the_digest() -> None:
         replace(DEFAULT_PROMPT, max_context_tokens=9),
     ]
     assert len({prompt.digest for prompt in [DEFAULT_PROMPT, *changed]}) == 5
+
+
+def test_examples_stand_between_the_system_and_the_question() -> None:
+    from dataclasses import replace
+
+    prompt = replace(DEFAULT_PROMPT, examples=(("Who {question}?", "Me."), ("Why?", "So.")))
+    messages = render(prompt, "Where?", [hit("One.")])
+    bare = render(DEFAULT_PROMPT, "Where?", [hit("One.")])
+    assert [messages[0], messages[-1]] == bare
+    assert [(each["role"], each["content"]) for each in messages[1:-1]] == [
+        ("user", "Who {question}?"), ("assistant", "Me."), ("user", "Why?"), ("assistant", "So."),
+    ]  # fmt: skip
+    assert render(prompt, "When?", [])[:-1] == messages[:-1], "the beginning is always the same"
+
+
+def test_examples_are_in_the_digest_and_none_changes_nothing() -> None:
+    import json
+    from dataclasses import asdict, replace
+
+    known = "3b0e77a4bd45f011"
+    shown = replace(DEFAULT_PROMPT, examples=(("Who?", "Me."),))
+    assert DEFAULT_PROMPT.digest.startswith(known), "releases from before examples name it so"
+    assert (
+        len({DEFAULT_PROMPT.digest, shown.digest, replace(shown, examples=(("Who?", ""),)).digest})
+        == 3
+    )
+    for prompt in (DEFAULT_PROMPT, shown):
+        assert type(prompt).from_json(json.loads(json.dumps(asdict(prompt)))) == prompt

@@ -34,8 +34,9 @@ def test_before_the_first_evaluation(tmp_path: Path) -> None:
 def test_a_release_takes_what_both_reports_judged(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
     store.save(settings, store.RETRIEVAL, RETRIEVAL, index="i1")
-    store.save(settings, store.GENERATION, GENERATION, index="i1", adapter="a1")
+    store.save(settings, store.GENERATION, GENERATION, index="i1", adapter="a1", prompt="p1")
     assert store.judged_index(settings, "a1") == "i1"
+    assert store.judged_prompt(settings) == "p1"
     with pytest.raises(HeadwaterError, match="judge"):
         store.judged_index(settings, "a2")
     store.save(settings, store.RETRIEVAL, RETRIEVAL, index="i2")
@@ -73,3 +74,10 @@ def test_reports_that_nothing_names_go_after_a_day(tmp_path: Path) -> None:
     assert store.prune(settings, {named}) == 1
     assert store.kept_generation(settings, other) is None
     assert store.kept_retrieval(settings, named) == RETRIEVAL.rows
+
+
+def test_a_report_from_before_prompts_were_kept_is_made_anew(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    store.save(settings, store.GENERATION, GENERATION, index="i1", adapter="a1")
+    with pytest.raises(HeadwaterError, match="generation_report"):
+        store.judged_prompt(settings)

@@ -1,8 +1,12 @@
 """The whole chain with the tiny model, through the command line: build, ask, change, break."""
 
+from dataclasses import replace
+
 import pytest
 
 from headwater.datasets import golden
+from headwater.datasets.prompt import DEFAULT_PROMPT
+from headwater.datasets.prompt_forms import to_yaml
 from headwater.lake import Lake
 
 
@@ -24,15 +28,27 @@ def test_a_change_costs_what_changed(installation):
     assert again["stale"] == [] and again["release"] == first["release"]
     assert again["chunks"]["embedded"] == again["training"]["steps"] == 0
 
+    # Another prompt is judged and released; nothing is embedded, retrieved or trained anew for it.
+    prompt = replace(DEFAULT_PROMPT, examples=(("What is ice?", "Ice is frozen water."),))
+    (installation.root / "prompt.yaml").write_text(to_yaml(prompt))
+    installation.run("prompts", "add", str(installation.root / "prompt.yaml"))
+    planned = installation.run("build", "--plan")
+    assert planned["stale"] == [
+        "prompt", "generation_report", "release_candidate", "release", "endpoint"
+    ]  # fmt: skip
+    assert planned["deferred"] == ["sft_dataset", "lora_adapter"]
+
     path = installation.documents / "tea.md"
     path.write_text(path.read_text().replace("closed tin", "painted wooden box"))
     edited = installation.run("build")
+    assert edited["reasons"]["prompt"] == "prompt_registry changed"
     assert edited["documents"]["processed"] == 1
     assert edited["chunks"]["embedded"] == 1
     assert edited["training"]["steps"] == 0 and "lora_adapter" in edited["deferred"]
     assert edited["release"] != first["release"]
     before, after = first["release"], installation.run("status")["release"]
     assert after["id"] == edited["release"] != before
+    assert after["prompt"] == prompt.digest
     answer = installation.run("ask", "Where is dry tea kept, in a painted wooden box?")
     assert answer["release"] == edited["release"]
     assert any("painted wooden box" in citation["text"] for citation in answer["citations"])

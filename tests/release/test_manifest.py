@@ -44,6 +44,23 @@ def test_what_is_saved_is_what_is_loaded(settings: Settings, make_release: Make)
     assert manifest.load(settings, bare.id).adapter is None
 
 
+def test_a_manifest_from_before_examples_is_the_same_release(
+    settings: Settings, make_release: Make
+) -> None:
+    release = manifest.save(settings, make_release())
+    path = manifest.manifest_path(settings, release.id)
+    old = read_json(path)
+    del old["prompt"]["examples"]
+    write_json(path, old)
+    assert manifest.load(settings, release.id) == release
+    before = path.read_bytes()
+    assert manifest.save(settings, release) == release
+    assert path.read_bytes() == before, "it is left as it is"
+    shown = replace(release, prompt=replace(release.prompt, examples=(("Who?", "Me."),)))
+    assert manifest.load(settings, manifest.save(settings, shown).id).prompt == shown.prompt
+    assert shown.id != release.id
+
+
 def test_saving_again_keeps_its_birth_and_takes_a_new_judgement(
     settings: Settings, make_release: Make
 ) -> None:

@@ -26,6 +26,7 @@ def test_arrivals_reports_only_what_changed(tmp_path, instance, monkeypatch):
     assert [event.asset_key.to_user_string() for event in first.asset_events] == [
         "drinks",
         "golden_questions",
+        "prompt_registry",
     ]
     again = sensor(dg.build_sensor_context(instance=instance, cursor=first.cursor))
     assert isinstance(again, dg.SkipReason)
@@ -37,6 +38,11 @@ def test_arrivals_reports_only_what_changed(tmp_path, instance, monkeypatch):
     confirmed = sensor(dg.build_sensor_context(instance=instance, cursor=changed.cursor))
     (event,) = confirmed.asset_events
     assert event.asset_key.to_user_string() == "golden_questions"
+    monkeypatch.setattr("sensors.arrivals.digest_in_force", lambda settings: "another")
+    edited = sensor(dg.build_sensor_context(instance=instance, cursor=confirmed.cursor))
+    (event,) = edited.asset_events
+    assert event.asset_key.to_user_string() == "prompt_registry"
+    assert event.data_version == "another"
 
 
 def decide(instance, *, drift: str, retrain: bool, reference: str = "r1", decision: str = "d1"):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -285,3 +286,18 @@ def test_breaking_off_still_tells_what_was_removed() -> None:
         assert next(pieces) == "[link removed]"
     assert response.finish_reason == "cancelled"
     assert [each.count for each in response.decisions] == [1]
+
+
+def test_examples_come_before_earlier_turns_and_are_never_left_out() -> None:
+    fake, engine, _ = runtime()
+    shown = replace(PROMPT, examples=(("EXAMPLE", "REPLY"),))
+    fake.release.prompt = shown
+    turns = user("oldest " * 20, "newer", "last")
+    list(Response(fake, turns, Decoding(max_tokens=20)))
+    prompt = engine.calls[0]["prompt"]
+    order = [prompt.index(text) for text in ("SYSTEM", "EXAMPLE", "REPLY", "newer", "last")]
+    assert order == sorted(order)
+    assert "oldest" not in prompt
+    fake.release.prompt = replace(PROMPT, examples=(("EXAMPLE " * 40, "REPLY"),))
+    with pytest.raises(PromptTooLongError):
+        list(Response(fake, user("last"), Decoding(max_tokens=20)))

@@ -11,6 +11,7 @@ import pytest
 
 from headwater.base_model import BaseModel, token_counter
 from headwater.datasets.prompt import DEFAULT_PROMPT
+from headwater.datasets.prompt_store import publish_prompt
 from headwater.errors import HeadwaterError
 from headwater.lake import Lake, rows_to_table
 from headwater.settings import Settings
@@ -166,6 +167,7 @@ def installation(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterato
 def test_command_line(
     installation: Path, run: AdapterRun, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    publish_prompt(Settings(), DEFAULT_PROMPT)
     assert main(["--recipe", "smoke", "--json"]) == 0
     said = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (said["adapter"], said["steps"]) == (run.adapter.id, 0)
