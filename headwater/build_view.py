@@ -264,11 +264,11 @@ def _about(span: dict[str, Any]) -> str:
     words = [span["error"]] if span["error"] else []
     words += said.get("headwater.guard", [])
     if "headwater.chunks" in said:
-        words.append(f"{len(said['headwater.chunks'])} passages")
+        words.append(f"passages {len(said['headwater.chunks'])}")
     if "headwater.similarity" in said:
         words.append(f"similarity {said['headwater.similarity']:.3f}")
     if "gen_ai.usage.output_tokens" in said:
-        words.append(f"{said['gen_ai.usage.input_tokens']} tokens in")
+        words.append(f"tokens {said['gen_ai.usage.input_tokens']} in")
         words.append(f"{said['gen_ai.usage.output_tokens']} out")
         words.append(f"engine {said['headwater.engine_ms']:.1f} ms")
     return ", ".join(words)
