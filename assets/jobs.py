@@ -12,10 +12,11 @@ MACHINE = {"headwater/machine": "all"}
 _monitoring = dg.AssetSelection.assets(
     "requests", "feedback", "drift_report", "retraining_decision", "ab_report"
 )
-#: dbt models on requests and feedback are refreshed with them, and so are the pairs.
+#: dbt models on requests and feedback are refreshed with them, and so are the pairs. What also needs
+#: the corpus follows by its automation: production is watched before the first build, too.
 _request_models = dg.AssetSelection.assets("requests", "feedback").downstream() & (
     dg.AssetSelection.groups("warehouse") | dg.AssetSelection.assets("preference_pairs")
-)
+) - dg.AssetSelection.assets("requests_by_source_day")
 _training = dg.AssetSelection.assets("sft_dataset", "lora_adapter")
 
 build = dg.define_asset_job(

@@ -22,6 +22,10 @@ _COUNTS = {
 }
 
 
+#: Characters of a whole request in a waterfall.
+_BAR = 32
+
+
 class BuildView:
     """Prints a build's events as they come: one line a stage, one a failed check."""
 
@@ -192,11 +196,15 @@ def show_traces(console: Console, rows: list[dict[str, Any]]) -> None:
         note = "refused" if row["refused"] else row["status"]
         console.print(
             f"{row['time'][11:19]}  {row['trace'][:12]}  {row['release'][:8] or '-'} {row['arm']:<8} "
-            f"{note:<8} {row['total_ms'] / 1000:5.1f} s  {escape(row['question'][:60])}",
+            f"{note:<8} {row['total_ms'] / 1000:5.1f} s {_cost(row['cost'])}  {escape(row['question'][:60])}",
             soft_wrap=True,
         )
     if not rows:
         console.print("No request was logged yet.")
+
+
+def _cost(cost: float | None) -> str:
+    return f"{'-' if cost is None else f'{cost:.2g}':>8}"
 
 
 def show_trace(console: Console, found: dict[str, Any]) -> None:
@@ -204,8 +212,11 @@ def show_trace(console: Console, found: dict[str, Any]) -> None:
     console.print(f"trace [bold]{found['trace']}[/bold]  {found['time']}  {found['status']}")
     console.print(f"  question  {escape(found['question'])}", soft_wrap=True)
     console.print(f"  answer    {escape(found['answer'])}", soft_wrap=True)
-    for uri, score in zip(found["uris"], found["scores"], strict=True):
-        console.print(f"  passage   {escape(uri)}  {score:.3f}", soft_wrap=True)
+    chunks = zip(found["uris"], found["scores"], found["chunk_ids"], strict=True)
+    for uri, score, chunk in chunks:
+        console.print(
+            f"  passage   {escape(uri)}  {score:.3f}  [dim]{escape(chunk)}[/dim]", soft_wrap=True
+        )
     for name, value in found["parts"].items():
         console.print(f"  {name:<9} {escape(str(value))}", soft_wrap=True)
     console.print(
@@ -213,11 +224,54 @@ def show_trace(console: Console, found: dict[str, Any]) -> None:
         f"generation {found['generate_ms']:.0f}; tokens {found['prompt_tokens']} in, "
         f"{found['completion_tokens']} out"
     )
+    if found["energy_wh"] is not None:
+        console.print(f"  energy    {found['energy_wh']:.4g} Wh, cost {found['cost']:.4g}")
     for decision in found["guard"]:
         console.print(f"  guard     {escape(decision)}")
     for said in found["feedback"]:
         text = said["correction"] or said["thumb"] or said["preferred"] or ", ".join(said["tags"])
         console.print(f"  feedback  {escape(str(text))}", soft_wrap=True)
+    _waterfall(console, found)
+
+
+def _waterfall(console: Console, found: dict[str, Any]) -> None:
+    """The spans of a trace, each under what it is a part of, on the request's time."""
+    total = max(found["total_ms"], 1e-3)
+    depths: dict[str, int] = {}
+    for span in found["spans"]:
+        depth = depths[span["id"]] = depths.get(span["parent"], -1) + 1
+        # What was not over when the line was written lasted at least until then.
+        ms = total - span["start_ms"] if span["ms"] is None else span["ms"]
+        first = min(_BAR - 1, int(span["start_ms"] / total * _BAR))
+        length = min(_BAR - first, max(1, round(ms / total * _BAR)))
+        bar = f"{' ' * first}{'━' * length}{' ' * (_BAR - first - length)}"
+        colour = "red" if span["error"] else "cyan"
+        name = f"{'  ' * depth}{span['name']}"
+        took = "…" if span["ms"] is None else f"{ms:.1f} ms"
+        console.print(
+            f"  {name:<17} [{colour}]{bar}[/{colour}] {took:>10}  {escape(_about(span))}",
+            soft_wrap=True,
+        )
+        for link in span["links"]:
+            console.print(f"  {'':<17} [dim]belongs to {link}[/dim]", soft_wrap=True)
+    if not found["spans"]:
+        console.print("  [dim]It was logged before requests had spans.[/dim]")
+
+
+def _about(span: dict[str, Any]) -> str:
+    """What is worth a word of a span's attributes."""
+    said = span["attributes"]
+    words = [span["error"]] if span["error"] else []
+    words += said.get("headwater.guard", [])
+    if "headwater.chunks" in said:
+        words.append(f"passages {len(said['headwater.chunks'])}")
+    if "headwater.similarity" in said:
+        words.append(f"similarity {said['headwater.similarity']:.3f}")
+    if "gen_ai.usage.output_tokens" in said:
+        words.append(f"tokens {said['gen_ai.usage.input_tokens']} in")
+        words.append(f"{said['gen_ai.usage.output_tokens']} out")
+        words.append(f"engine {said['headwater.engine_ms']:.1f} ms")
+    return ", ".join(words)
 
 
 def show_traffic(console: Console, found: dict[str, Any]) -> None:

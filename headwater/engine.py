@@ -8,6 +8,7 @@ import os
 import queue
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,6 +128,7 @@ class Engine:
         # A server that is freed before its loop has begun hangs for ever: let it answer once.
         self._server.handle_completions({"prompt": "a", "n_predict": 1})
         self._running = 0
+        self._left = 0.0  # when the last request ended
         self._idle = threading.Condition()
         self._tokenizer: Any = None
 
@@ -165,11 +167,11 @@ class Engine:
             stop=list(stop),
             cache_prompt=cache_prompt,
         )
-        self._enter()
+        entered = self._enter()
         try:
             answer = self._server.handle_completions(body)
         finally:
-            self._leave()
+            self._leave(entered)
         return _completion(answer, text=_checked(answer)["choices"][0]["text"])
 
     def stream(
@@ -223,30 +225,43 @@ class Engine:
             return parameters
         return {**parameters, "lora": [{"id": 0, "scale": 1.0 if adapter else 0.0}]}
 
-    def _enter(self) -> None:
+    def _enter(self) -> float:
         with self._idle:
             if self._server is None:
                 raise EngineError("The engine is closed.", mend="Open it again.")
             self._running += 1
+        return time.perf_counter()
 
-    def _leave(self) -> None:
+    def _leave(self, entered: float) -> float:
+        """One request less; returns the seconds that the engine worked for it.
+
+        One at a time, first come first served: its turn came when the one before it ended.
+        """
         with self._idle:
+            now = time.perf_counter()
+            worked, self._left = now - max(entered, self._left), now
             self._running -= 1
             self._idle.notify_all()
+        return worked
 
 
 class TokenStream:
     """The pieces of one generation, as they come; `completion` is there once they have ended.
 
     Iterate over it in one thread; `close` may be called from any.
+
+    Attributes:
+        busy_ms: time the engine worked for it, without the wait for its turn; known at the end,
+            and right where the engine computes one request at a time.
     """
 
     def __init__(self, engine: Engine, body: dict[str, Any]) -> None:
         self.completion: Completion | None = None
+        self.busy_ms = 0.0
         self._pieces: queue.Queue[dict[str, Any] | None] = queue.Queue(_QUEUE)
         self._cancelled = threading.Event()
         self._engine, self._body = engine, body
-        engine._enter()
+        self._entered = engine._enter()
         self._thread = threading.Thread(target=self._run, name="headwater-stream", daemon=True)
         self._thread.start()
 
@@ -284,7 +299,7 @@ class TokenStream:
             if last is not None:
                 self._put(last)
         finally:
-            self._engine._leave()
+            self.busy_ms = self._engine._leave(self._entered) * 1000
             self._put(None)
 
     def _receive(self, chunk: dict[str, Any]) -> bool:

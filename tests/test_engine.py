@@ -214,3 +214,16 @@ def test_closing_waits_for_the_running_request(base: BaseModel) -> None:
     assert not closing.is_alive()
     assert stream.completion is not None
     assert stream.completion.completion_tokens == 200
+
+
+def test_the_time_the_engine_works_for_a_request_is_without_the_wait(engine: Engine) -> None:
+    started = time.perf_counter()
+    streams = [engine.stream(PROMPT, max_tokens=24, cache_prompt=False) for _ in range(3)]
+    threads = [threading.Thread(target=list, args=(stream,)) for stream in streams]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    whole = (time.perf_counter() - started) * 1000
+    assert all(stream.busy_ms > 0 for stream in streams)
+    assert sum(stream.busy_ms for stream in streams) <= whole

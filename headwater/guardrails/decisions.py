@@ -3,6 +3,7 @@
 Holds names and numbers, never the text that a rule acted on.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -35,3 +36,8 @@ class Decision:
 def decide(rule: Rule, action: Action, count: int, detail: tuple[str, ...] = ()) -> Decision:
     """The decision of a rule that acts with `action`, or "allowed" where it found nothing."""
     return Decision(rule=rule, action=action if count else "allowed", count=count, detail=detail)
+
+
+def told(decisions: Iterable[Decision]) -> tuple[str, ...]:
+    """Those that acted on anything, as logs hold them: "rule action count"."""
+    return tuple(f"{each.rule} {each.action} {each.count}" for each in decisions if each.count)

@@ -7,11 +7,12 @@ from dataclasses import asdict, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from headwater.errors import HeadwaterError
+from headwater.files import read_yaml
+from headwater.prices import Prices
 from headwater.records import digest_of
 from headwater.settings import Settings
 
@@ -47,20 +48,16 @@ class QualityPoints:
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
-class RetrainingPolicy:
+class RetrainingPolicy(Prices):
     """What quality is worth and what a retraining costs; see policy.yaml for units."""
 
     horizon_days: PositiveFloat = 14
     recoverable: float = Field(default=0.5, gt=0, le=1)
     value_per_point: float = 0.02
-    electricity_price: float = 0.30
-    carbon_price: float = 0.10
-    machine_price: float = 0.20
     fixed_cost: float = 0.50
     points: QualityPoints = field(default_factory=QualityPoints)
     overhead: float = Field(default=3.0, ge=1)
     watts: PositiveFloat = 30
-    carbon_intensity: float = 475
     cool_down_hours: float = 24
     fewest_requests: PositiveInt = 20
     hard_questions: int = Field(default=100, ge=0)
@@ -85,25 +82,13 @@ def load_policy(settings: Settings) -> MonitoringPolicy:
         HeadwaterError: a choice is unknown or impossible.
     """
     own = settings.root / "monitoring.yaml"
-    merged = _merged(_read(_SHIPPED), _read(own))
+    merged = _merged(read_yaml(_SHIPPED), read_yaml(own))
     try:
         return TypeAdapter(MonitoringPolicy).validate_python(merged)
     except (ValidationError, TypeError) as error:
         raise HeadwaterError(
             f"{own} is wrong: {error}.", mend="Mend the choices it names, or remove the file."
         ) from error
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = yaml.safe_load(path.read_text("utf-8"))
-    except FileNotFoundError:
-        return {}
-    except yaml.YAMLError as error:
-        raise HeadwaterError(f"{path} is not YAML: {error}.", mend="Mend the file.") from error
-    if found is not None and not isinstance(found, dict):
-        raise HeadwaterError(f"{path} is no mapping.", mend="Mend the file.")
-    return found or {}
 
 
 def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

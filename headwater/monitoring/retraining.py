@@ -31,7 +31,6 @@ from headwater.settings import Settings
 
 #: Part of a decision's digest: change it when the same figures decide otherwise.
 DECISION_VERSION = 1
-_GRAMS_A_KG = 1000.0
 _KEPT = 100
 
 #: Questions of production to mean NLL of the answers that chunks give to them, nats per token, and
@@ -296,17 +295,8 @@ def _price(costs: Sequence[TrainingCost], rules: RetrainingPolicy) -> dict[str, 
         if measured
         else seconds * rules.watts / 3_600_000
     )
-    kg = (
-        float(np.median(emitted)) * rules.overhead
-        if emitted
-        else kwh * rules.carbon_intensity / _GRAMS_A_KG
-    )
-    money = (
-        seconds / 3600 * rules.machine_price
-        + kwh * rules.electricity_price
-        + kg * rules.carbon_price
-        + rules.fixed_cost
-    )
+    kg = float(np.median(emitted)) * rules.overhead if emitted else rules.emitted(kwh)
+    money = rules.money(seconds=seconds, kwh=kwh, kg_co2=kg) + rules.fixed_cost
     return {"seconds": seconds, "kwh": kwh, "kg_co2": kg, "money": money}
 
 

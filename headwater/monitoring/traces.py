@@ -3,6 +3,7 @@
 Knows the logs and releases; the lake's `requests` table is for many requests at once.
 """
 
+import json
 from itertools import islice
 from typing import Any
 
@@ -14,20 +15,21 @@ from headwater.settings import Settings
 
 
 def latest(settings: Settings, limit: int) -> list[dict[str, Any]]:
-    """The latest `limit` requests as plain JSON, oldest first; the fields of `requests`."""
+    """The latest `limit` requests as plain JSON, oldest first: `requests` without their spans."""
     newest = (
         row
         for day in reversed(logged_days(settings))
         for row in reversed(read_requests(settings, day).rows)
     )
-    return [_plain(row) for row in islice(newest, limit)][::-1]
+    latest = [_plain(row) for row in islice(newest, limit)][::-1]
+    return [{name: row[name] for name in row if name != "spans"} for row in latest]
 
 
 def find(settings: Settings, trace: str) -> dict[str, Any]:
     """One request as plain JSON, by its trace or an unambiguous beginning of it.
 
     Returns:
-        The fields of `requests`; `parts`, what the release that answered is made of; `feedback`,
+        The fields of `requests`, the attributes of spans as mappings; `parts`, what the release that answered is made of; `feedback`,
         what people said of it, since.
 
     Raises:
@@ -46,6 +48,7 @@ def find(settings: Settings, trace: str) -> dict[str, Any]:
     (row,) = rows
     return {
         **_plain(row),
+        "spans": [{**span, "attributes": json.loads(span["attributes"])} for span in row["spans"]],
         "parts": _parts(settings, row["release"]),
         "feedback": _feedback(settings, row["trace"], since=row["day"]),
     }

@@ -15,9 +15,11 @@ from headwater.datasets.prompt import chat_text, fit, render
 from headwater.embeddings.retrieve import Found
 from headwater.engine import STOP
 from headwater.errors import HeadwaterError
-from headwater.guardrails.decisions import Decision
+from headwater.guardrails.decisions import Decision, told
 from headwater.guardrails.guard import AnswerFilter, CheckedQuestion
 from headwater.records import Hit
+from headwater.serving import spans
+from headwater.serving.openai_types import MODEL
 from headwater.serving.runtime import Runtime
 
 #: Said where no passage was found: the model is not asked, so it cannot invent.
@@ -53,6 +55,9 @@ class Response:
     Passages are retrieved for the last turn, which is the user's; earlier turns are shown to the
     model as far as they fit.
 
+    Args:
+        stages: told of each stage, for a trace.
+
     Attributes:
         hits: passages that the prompt shows, best first.
         citations: the same passages, ordered by how much of the answer each holds.
@@ -61,9 +66,18 @@ class Response:
             wording; "cancelled" where iteration was broken off.
         decisions: what each guard has decided.
         guard_ms: time in the guards of "question", "documents" and "answer".
+        generate_ms: from the prompt to the last token; the part in which the engine was at work
+            on this answer, and not on one before it, is `engine_ms`.
     """
 
-    def __init__(self, runtime: Runtime, turns: Sequence[Turn], decoding: Decoding) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        turns: Sequence[Turn],
+        decoding: Decoding,
+        *,
+        stages: spans.Stages | None = None,
+    ) -> None:
         self._runtime, self._turns, self._decoding = runtime, turns, decoding
         self.text = ""
         self.hits: list[Hit] = []
@@ -71,7 +85,8 @@ class Response:
         self.refused = False
         self.finish_reason = "cancelled"
         self.prompt_tokens = self.completion_tokens = 0
-        self.retrieve_ms = self.generate_ms = 0.0
+        self.retrieve_ms = self.prompt_ms = self.generate_ms = self.engine_ms = 0.0
+        self._stages = stages or spans.Untraced()
         self.decisions: tuple[Decision, ...] = ()
         self.guard_ms = {"question": 0.0, "documents": 0.0, "answer": 0.0}
 
@@ -86,58 +101,85 @@ class Response:
         if checked.refusal is not None:
             yield self._refuse(checked.refusal, "content_filter")
             return
-        started = time.perf_counter()
-        found = self._runtime.retriever.find(
-            checked.asked, limit=self._runtime.release.prompt.top_k
-        )
-        self.retrieve_ms = _ms_since(started)
-        refusal = self._check_documents(found)
-        if refusal is not None:
-            yield self._refuse(refusal, "stop")
+        found = self._retrieve(checked.asked)
+        refusal, shown = self._check_documents(found)
+        prompt = None if refusal else self._compose(checked.asked, shown)
+        if prompt is None:
+            yield self._refuse(refusal or REFUSAL, "stop")
             return
-        prompt = self._prompt(checked.asked)
         filter_ = self._runtime.guard.answer(self.hits)
         before = self.decisions
-        with closing(self._generate(prompt)) as pieces:
-            for piece in _without_margins(filter_.apply(pieces)):
-                self.text += piece
-                self._note_answer(before, filter_)
-                yield piece
-        self._note_answer(before, filter_)
+        started = time.perf_counter()
+        try:
+            with closing(self._generate(prompt)) as pieces:
+                for piece in _without_margins(filter_.apply(pieces)):
+                    self.text += piece
+                    self._note_answer(before, filter_)
+                    yield piece
+        finally:
+            self._note_answer(before, filter_)
+            about = {**_acted(filter_.decisions), "headwater.busy_ms": filter_.ms}
+            self._stages.past("guard.answer", started, about)
         self.citations = rank_citations(self.text, self.hits)
 
     @cached_property
     def _checked(self) -> CheckedQuestion:
         started = time.perf_counter()
-        checked = self._runtime.guard.question(self._turns[-1].content)
+        with self._stages.span("guard.question") as note:
+            checked = self._runtime.guard.question(self._turns[-1].content)
+            note(_acted(checked.decisions))
         self.guard_ms["question"] = _ms_since(started)
         return checked
+
+    def _retrieve(self, question: str) -> Found:
+        started = time.perf_counter()
+        with self._stages.span("retrieve") as note:
+            limit = self._runtime.release.prompt.top_k
+            found = self._runtime.retriever.find(question, limit=limit)
+            note(
+                {
+                    spans.OPERATION: "retrieval",
+                    "headwater.chunks": [hit.id for hit in found.hits],
+                    "headwater.scores": [hit.score for hit in found.hits],
+                    "headwater.similarity": float(found.similarity),
+                }
+            )
+        self.retrieve_ms = _ms_since(started)
+        return found
 
     def _refuse(self, text: str, finish_reason: str) -> str:
         self.refused, self.text, self.finish_reason = True, text, finish_reason
         return text
 
-    def _check_documents(self, found: Found) -> str | None:
-        """Choose the passages to show; returns a refusal where the index holds nothing on it."""
-        guard, prompt, engine = (
-            self._runtime.guard,
-            self._runtime.release.prompt,
-            self._runtime.engine,
-        )
+    def _check_documents(self, found: Found) -> tuple[str | None, list[Hit]]:
+        """A refusal where the index holds nothing on it, and the passages that may be shown."""
+        guard = self._runtime.guard
         started = time.perf_counter()
-        # What a later question is about, the turns before it tell, which retrieval does not read.
-        refusal, off_topic = guard.topic(found.similarity) if self._is_first else (None, ())
-        checked = guard.passages(found.hits)
+        with self._stages.span("guard.documents") as note:
+            # What a later question is about, the turns before it tell, which retrieval does not read.
+            refusal, off_topic = guard.topic(found.similarity) if self._is_first else (None, ())
+            checked = guard.passages(found.hits)
+            decisions = (*off_topic, *checked.decisions)
+            note(_acted(decisions))
         self.guard_ms["documents"] = _ms_since(started)
-        self.decisions += (*off_topic, *checked.decisions)
-        if refusal is not None:
-            return refusal
+        self.decisions += decisions
+        return refusal, checked.shown
+
+    def _compose(self, question: str, shown: Sequence[Hit]) -> str | None:
+        """Choose the passages that fit and write the prompt; None where there is no passage."""
+        engine, prompt = self._runtime.engine, self._runtime.release.prompt
+        started = time.perf_counter()
 
         def count(texts: Sequence[str]) -> list[int]:
             return [engine.count_tokens(text) for text in texts]
 
-        self.hits = fit(checked.shown, count, prompt.max_context_tokens)
-        return None if self.hits else REFUSAL
+        try:
+            with self._stages.span("prompt") as note:
+                self.hits = fit(shown, count, prompt.max_context_tokens)
+                note({"headwater.chunks": [hit.id for hit in self.hits]})
+                return self._prompt(question) if self.hits else None
+        finally:
+            self.prompt_ms = _ms_since(started)
 
     @property
     def _is_first(self) -> bool:
@@ -180,27 +222,47 @@ class Response:
 
     def _generate(self, prompt: str) -> Generator[str, None, None]:
         decoding = self._decoding
-        # No reuse of the last request's prefix: it would let one request's numbers depend on
-        # another's, and a trace could not be answered again bit by bit.
-        stream = self._runtime.engine.stream(
-            prompt,
-            max_tokens=decoding.max_tokens,
-            temperature=decoding.temperature,
-            seed=decoding.seed,
-            stop=[*STOP, *decoding.stop],
-            cache_prompt=False,
-        )
-        pieces = cast("Generator[str, None, None]", iter(stream))
-        started = time.perf_counter()
-        try:
-            yield from pieces
-        finally:
-            pieces.close()  # where the reader broke off: ends the generation, and waits for it
-            self.generate_ms = _ms_since(started)
-            if stream.completion is not None:
-                self.finish_reason = stream.completion.finish_reason
-                self.prompt_tokens = stream.completion.prompt_tokens
-                self.completion_tokens = stream.completion.completion_tokens
+        with self._stages.span("generate") as note:
+            note(
+                {
+                    spans.OPERATION: "chat",
+                    spans.PROVIDER: MODEL,
+                    spans.REQUEST_MODEL: MODEL,
+                    spans.RESPONSE_MODEL: self._runtime.id,
+                    spans.REQUEST_MAX_TOKENS: decoding.max_tokens,
+                    spans.REQUEST_TEMPERATURE: decoding.temperature,
+                    spans.REQUEST_SEED: decoding.seed,
+                }
+            )
+            # No reuse of the last request's prefix: it would let one request's numbers depend on
+            # another's, and a trace could not be answered again bit by bit.
+            stream = self._runtime.engine.stream(
+                prompt,
+                max_tokens=decoding.max_tokens,
+                temperature=decoding.temperature,
+                seed=decoding.seed,
+                stop=[*STOP, *decoding.stop],
+                cache_prompt=False,
+            )
+            pieces = cast("Generator[str, None, None]", iter(stream))
+            started = time.perf_counter()
+            try:
+                yield from pieces
+            finally:
+                pieces.close()  # where the reader broke off: ends the generation, and waits for it
+                self.generate_ms, self.engine_ms = _ms_since(started), stream.busy_ms
+                if stream.completion is not None:
+                    self.finish_reason = stream.completion.finish_reason
+                    self.prompt_tokens = stream.completion.prompt_tokens
+                    self.completion_tokens = stream.completion.completion_tokens
+                note(
+                    {
+                        spans.FINISH_REASONS: [self.finish_reason],
+                        spans.INPUT_TOKENS: self.prompt_tokens,
+                        spans.OUTPUT_TOKENS: self.completion_tokens,
+                        "headwater.engine_ms": self.engine_ms,
+                    }
+                )
 
 
 def _without_margins(pieces: Iterator[str]) -> Iterator[str]:
@@ -214,6 +276,11 @@ def _without_margins(pieces: Iterator[str]) -> Iterator[str]:
             begun = True
             held = held[len(ready) :]
             yield ready
+
+
+def _acted(decisions: Sequence[Decision]) -> dict[str, spans.Attribute]:
+    """What the guards did, as an attribute of a span."""
+    return {"headwater.guard": told(decisions)}
 
 
 def _ms_since(started: float) -> float:

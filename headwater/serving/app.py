@@ -77,7 +77,13 @@ def _add_api(app: FastAPI, service: Service) -> None:
         turns = _turns(body, service.limits)
         user = body.user or request.headers.get(SESSION_HEADER)
         decoding = _decoding(body, service.limits)
-        job = service.submit(turns, decoding, streamed=body.stream, user=user)
+        job = service.submit(
+            turns,
+            decoding,
+            streamed=body.stream,
+            user=user,
+            caller=request.headers.get("traceparent"),
+        )
         request.state.job = job
         try:
             if body.stream:
@@ -312,7 +318,8 @@ def _model(name: str) -> dict[str, Any]:
 
 
 def _headers(job: Job) -> dict[str, str]:
-    return {RELEASE_HEADER: job.release, TRACE_HEADER: job.trace}
+    found = {RELEASE_HEADER: job.release, TRACE_HEADER: job.trace}
+    return found | ({"traceparent": parent} if (parent := job.spans.traceparent) else {})
 
 
 def _route(request: Request) -> str:

@@ -46,6 +46,22 @@ class Metrics:
         self.guard_seconds = self._histogram(
             "guard_seconds", "All guards of one request.", (0.001, 0.0025, 0.005, *_SECONDS)
         )
+        self.energy = Counter(
+            "headwater_energy_wh",
+            "Watt-hours of answering, estimated from the time that cores were busy.",
+            registry=self.registry,
+        )
+        self.cost = Counter(
+            "headwater_cost",
+            "Cost of answering at the prices of the monitoring policy, in their currency.",
+            registry=self.registry,
+        )
+        self.spans = Counter(
+            "headwater_spans",
+            "Spans for the collector by outcome (exported, dropped).",
+            ["outcome"],
+            registry=self.registry,
+        )
         self.in_flight = Gauge(
             "headwater_in_flight", "Requests at work or waiting.", registry=self.registry
         )

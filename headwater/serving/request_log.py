@@ -14,12 +14,16 @@ from headwater.lake import SCHEMAS
 from headwater.records import digest_of
 from headwater.serving import durable_log
 from headwater.serving.durable_log import DurableLog, LoggedDay
+from headwater.serving.spans import SpanRecord
 from headwater.settings import Settings
 
 Status = Literal["ok", "aborted", "error"]
 _FIELDS = tuple(SCHEMAS["requests"].names)
 #: What a line lacks that was written before there were these fields.
-_LATER: dict[str, Any] = {"arm": "champion", "session": "", "ungrounded": None, "guard": []}
+_LATER: dict[str, Any] = {
+    "arm": "champion", "session": "", "ungrounded": None, "guard": [],
+    "energy_wh": None, "cost": None, "spans": [],
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +34,8 @@ class RequestEntry:
     "shadow" (nobody saw the answer); `session` a digest of who asked; `ungrounded` the part of the
     answer's words that stand in none of its passages, None without an answer; `guard` what the
     guards did, as "rule action count". `status` is "ok", "aborted" (the client went away, and
-    `answer` holds what had been generated; or the endpoint was killed) or "error".
+    `answer` holds what had been generated; or the endpoint was killed) or "error". `spans` are those
+    of the trace when this was written: the request itself and `log` were not over then.
     """
 
     trace: str
@@ -53,6 +58,9 @@ class RequestEntry:
     retrieve_ms: float
     generate_ms: float
     total_ms: float
+    energy_wh: float | None = None
+    cost: float | None = None
+    spans: tuple[SpanRecord, ...] = ()
 
     @property
     def day(self) -> str:

@@ -9,7 +9,6 @@ import logging
 import math
 import threading
 import time
-import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,12 +23,14 @@ import numpy.typing as npt
 
 from headwater.documents.tokens import token_counter
 from headwater.errors import HeadwaterError
+from headwater.guardrails.decisions import told
 from headwater.records import short
 from headwater.release import traffic
 from headwater.release.canary import Outcome, load_policy, ungrounded
 from headwater.release.traffic import Arm
 from headwater.serving.answer import Decoding, PromptTooLongError, Response, Turn
 from headwater.serving.canary import CanaryWatch, Deaths, died_too_often
+from headwater.serving.footprint import Footprint, Meter
 from headwater.serving.in_flight import InFlight
 from headwater.serving.metrics import Metrics
 from headwater.serving.openai_types import ApiError
@@ -43,6 +44,7 @@ from headwater.serving.request_log import (
     session_of,
 )
 from headwater.serving.runtime import Runtime, load_runtime
+from headwater.serving.spans import Trace, Tracing
 from headwater.serving.swap import Deployment, NotReadyError
 from headwater.settings import Settings
 
@@ -80,20 +82,26 @@ class Job:
 
     Attributes:
         trace: names the request.
+        spans: its trace, of the same id.
         user: names the user or session, who stays with one arm; None where nobody is named.
         key: the user, or the trace where there is none.
         release, arm: what answers, known with the first event.
     """
 
     def __init__(
-        self, turns: Sequence[Turn], decoding: Decoding, *, streamed: bool, user: str | None = None
+        self,
+        turns: Sequence[Turn],
+        decoding: Decoding,
+        *,
+        spans: Trace,
+        streamed: bool,
+        user: str | None = None,
     ) -> None:
-        self.trace = uuid.uuid4().hex
+        self.spans, self.trace, self.started = spans, spans.id, spans.started
         self.turns, self.decoding, self.streamed = turns, decoding, streamed
         self.user, self.key = user, user or self.trace
         self.arm: Arm = "champion"
         self.time = datetime.now(UTC)
-        self.started = time.perf_counter()
         self.release = ""
         self.cancelled = threading.Event()
         self._loop = asyncio.get_running_loop()
@@ -155,6 +163,8 @@ class Service:
         self._tell, self._load_release = swapped, load
         self.limits = limits or Limits()
         self.metrics = Metrics()
+        self._tracing = Tracing(self.metrics)
+        self._meter = Meter(settings)
         self.deployment = Deployment(
             settings,
             self._load,
@@ -187,6 +197,7 @@ class Service:
         self._deaths.forget()
         self._log.close()
         self._in_flight.close()
+        self._tracing.close()
 
     def submit(
         self,
@@ -195,11 +206,13 @@ class Service:
         *,
         streamed: bool,
         user: str | None = None,
+        caller: str | None = None,
     ) -> Job:
         """Take on a chat request.
 
         Args:
             user: names the user or session, who stays with one release while a canary runs.
+            caller: W3C `traceparent` of the trace that it is a part of for whoever asks.
 
         Raises:
             NotReadyError: no release is loaded.
@@ -209,7 +222,8 @@ class Service:
             pass
         self._chats.enter()
         started = time.perf_counter()
-        job = Job(turns, decoding, streamed=streamed, user=user)
+        spans = self._tracing.start(caller=caller)
+        job = Job(turns, decoding, spans=spans, streamed=streamed, user=user)
         try:
             session = session_of(job.key)
             self._in_flight.note(job.trace, time=job.time, session=session, streamed=streamed)
@@ -271,6 +285,7 @@ class Service:
     def _work(self, job: Job) -> None:
         """Answer one request in a worker's thread: pieces, log entry, end."""
         self.metrics.waited.observe(job.seconds)
+        job.spans.past("queue", job.started)
         began = time.perf_counter()
         response: Response | None = None
         status: Status = "ok"
@@ -279,21 +294,23 @@ class Service:
             with self.deployment.lease_for(job.user) as (job.arm, runtime):
                 job.release = runtime.id
                 self._in_flight.note(job.trace, release=job.release, arm=job.arm)
-                response = Response(runtime, job.turns, job.decoding)
+                response = Response(runtime, job.turns, job.decoding, stages=job.spans)
                 with closing(cast("Any", iter(response))) as pieces:
                     self._pump(job, pieces)
         except Exception as error:  # noqa: BLE001 - the client must get an end, whatever it is
             failure, status = as_api_error(error), "error"
+            job.spans.fail(type(error).__name__)
         if failure is None and job.cancelled.is_set():
             status = "aborted"
         worked = time.perf_counter() - began
         try:
             started = time.perf_counter()
-            self._log.append(_entry(job, response, status))
+            self._write(job, response, status)
             self._in_flight.end(job.trace)
             self.metrics.log.observe(time.perf_counter() - started)
         except Exception as error:  # noqa: BLE001 - as above
             failure, status = as_api_error(error), "error"
+            job.spans.fail(type(error).__name__)
         self._count(job, response, status)
         self._chats.leave(job.seconds)
         self.metrics.in_flight.dec()
@@ -301,6 +318,7 @@ class Service:
             job.post(failure)
         elif response is not None:
             job.post(Finished(response=response))
+        job.spans.end()
         self._learn(job, response, failure, worked)
 
     def _learn(
@@ -349,21 +367,40 @@ class Service:
     def _shadow(self, job: Job) -> None:
         """Answer a request once more by the shadow release, for the log alone."""
         try:
-            copy = _Shadowed(job)
             with self.deployment.lease_for(None, "shadow") as (arm, runtime):
                 if arm != "shadow":
                     return  # it has been ended meanwhile
-                copy.release = runtime.id
-                response = Response(runtime, job.turns, job.decoding)
-                for _ in response:
-                    pass
-            self._log.append(_entry(copy, response, "ok"))
+                with self._tracing.start(twin=job.spans) as spans:
+                    copy = _Shadowed(job, spans, runtime.id)
+                    response = Response(runtime, job.turns, job.decoding, stages=spans)
+                    for _ in response:
+                        pass
+                    self._write(copy, response, "ok")
             self.metrics.arms.labels("shadow", "ok").inc()
         except Exception as error:  # noqa: BLE001 - nobody waits for it; it is counted and logged
             self.metrics.arms.labels("shadow", "error").inc()
             log.warning("shadow: %s", error)
         finally:
             self._shadow_free.release()
+
+    def _write(self, job: "Job | _Shadowed", response: Response | None, status: Status) -> None:
+        """Say in its trace what came of a request, and log both by one durable write."""
+        spent = self._meter.of(response)
+        self.metrics.energy.inc(spent.energy_wh)
+        self.metrics.cost.inc(spent.cost)
+        job.spans.note(
+            {
+                "headwater.release": job.release,
+                "headwater.arm": job.arm,
+                "headwater.status": status,
+                "headwater.streamed": job.streamed,
+                "headwater.refused": bool(response and response.refused),
+                "headwater.energy_wh": spent.energy_wh,
+                "headwater.cost": spent.cost,
+            }
+        )
+        with job.spans.span("log"):
+            self._log.append(_entry(job, response, status, spent))
 
     def _pump(self, job: Job, pieces: Any) -> None:
         if job.cancelled.is_set():
@@ -458,11 +495,10 @@ def as_api_error(error: Exception) -> ApiError:
 class _Shadowed:
     """A request as the shadow's log entry names it: a trace of its own, with the same question."""
 
-    def __init__(self, job: Job) -> None:
-        self.trace = uuid.uuid4().hex
+    def __init__(self, job: Job, spans: Trace, release: str) -> None:
+        self.spans, self.trace, self.started = spans, spans.id, spans.started
         self.time, self.turns, self.streamed = job.time, job.turns, False
-        self.release, self.arm, self.key = "", "shadow", job.key
-        self.started = time.perf_counter()
+        self.release, self.arm, self.key = release, "shadow", job.key
 
     @property
     def seconds(self) -> float:
@@ -476,7 +512,9 @@ def _ungrounded(response: Response) -> float | None:
     return ungrounded(response.text, [f"{hit.heading} {hit.text}" for hit in response.hits])
 
 
-def _entry(job: Job | _Shadowed, response: Response | None, status: Status) -> RequestEntry:
+def _entry(
+    job: Job | _Shadowed, response: Response | None, status: Status, spent: Footprint
+) -> RequestEntry:
     hits = response.hits if response else []
     return RequestEntry(
         trace=job.trace,
@@ -490,11 +528,7 @@ def _entry(job: Job | _Shadowed, response: Response | None, status: Status) -> R
         streamed=job.streamed,
         refused=bool(response and response.refused),
         ungrounded=_ungrounded(response) if response and status == "ok" else None,
-        guard=tuple(
-            f"{each.rule} {each.action} {each.count}"
-            for each in (response.decisions if response else ())
-            if each.count
-        ),
+        guard=told(response.decisions if response else ()),
         uris=tuple(hit.uri for hit in hits),
         scores=tuple(hit.score for hit in hits),
         chunk_ids=tuple(hit.id for hit in hits),
@@ -503,4 +537,7 @@ def _entry(job: Job | _Shadowed, response: Response | None, status: Status) -> R
         retrieve_ms=response.retrieve_ms if response else 0.0,
         generate_ms=response.generate_ms if response else 0.0,
         total_ms=job.seconds * 1000,
+        energy_wh=spent.energy_wh,
+        cost=spent.cost,
+        spans=job.spans.records(),
     )

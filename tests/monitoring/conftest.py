@@ -65,7 +65,8 @@ def ask(
                 "streamed": False, "refused": bool(random.random() < 0.1), "uris": ["a", "b"],
                 "scores": [0.5 + float(random.normal(0, 0.05))], "chunk_ids": ["c"],
                 "prompt_tokens": 5, "completion_tokens": 5, "retrieve_ms": 1.0,
-                "generate_ms": 1.0, "total_ms": 2.0,
+                "generate_ms": 1.0, "total_ms": 2.0, "energy_wh": 0.01,
+                "cost": 0.001, "spans": [],
             }
         )  # fmt: skip
     return rows

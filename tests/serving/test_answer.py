@@ -29,7 +29,7 @@ class FakeStream:
     """Says fixed pieces; notes whether it was read to its end."""
 
     def __init__(self, pieces: Sequence[str]) -> None:
-        self.pieces, self.completion, self.closed = pieces, None, False
+        self.pieces, self.completion, self.closed, self.busy_ms = pieces, None, False, 1.0
 
     def __iter__(self) -> Iterator[str]:
         said = 0
@@ -84,7 +84,8 @@ def runtime(
 ) -> tuple[Runtime, FakeEngine, FakeRetriever]:
     engine, retriever = FakeEngine(pieces), FakeRetriever(hits, similarity)
     release = SimpleNamespace(prompt=PROMPT)
-    fake = SimpleNamespace(engine=engine, retriever=retriever, release=release, guard=Guard(policy))
+    guard = Guard(policy)
+    fake = SimpleNamespace(id="r", engine=engine, retriever=retriever, release=release, guard=guard)
     return cast("Runtime", fake), engine, retriever
 
 

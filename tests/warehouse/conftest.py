@@ -47,7 +47,8 @@ def request(
         "release": "r1", "arm": "champion", "session": "s", "ungrounded": 0.5, "guard": [], "question": "Why?", "answer": "Because.", "status": status,
         "streamed": False, "refused": refused, "uris": ["a", "b"], "scores": [0.25, 0.75],
         "chunk_ids": ["a-0", "b-0"], "prompt_tokens": 7, "completion_tokens": 3,
-        "retrieve_ms": 1.0, "generate_ms": ms - 1.0, "total_ms": ms,
+        "retrieve_ms": 1.0, "generate_ms": ms - 1.0, "total_ms": ms, "energy_wh": ms / 100,
+        "cost": ms / 1000, "spans": [],
     }  # fmt: skip
 
 

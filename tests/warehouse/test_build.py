@@ -25,7 +25,7 @@ def fill(warehouse: Warehouse) -> None:
         request("t1", ms=10.0),
         request("t2", ms=30.0),
         request("t3", status="aborted", ms=20.0),
-        request("t4", refused=True, ms=20.0),
+        {**request("t4", refused=True, ms=20.0), "energy_wh": None, "cost": None, "spans": None},
         key="2026-01-02",
     )
     warehouse.write(
@@ -54,7 +54,7 @@ def test_lake_without_rows_gives_marts_without_rows(warehouse: Warehouse) -> Non
     result = warehouse.dbt("build")
     assert result.success, outcome(result)
     files = sorted(path.name for path in (warehouse.home / "warehouse").iterdir())
-    assert len(files) == 12
+    assert len(files) == 13
     assert {name: warehouse.mart(Path(name).stem).num_rows for name in files} == dict.fromkeys(
         files, 0
     )
@@ -88,6 +88,12 @@ def test_marts_tell_what_the_lake_holds(warehouse: Warehouse) -> None:
     assert (day["day"], day["release_id"], day["requests"]) == (date(2026, 1, 2), "r1", 4)
     assert (day["answered"], day["refused"], day["unfinished"]) == (2, 1, 1)
     assert (day["total_ms_median"], day["top_score_mean"]) == (20.0, 0.75)
+    # t4 was logged before there were estimates.
+    assert (day["energy_wh"], day["cost"]) == (pytest.approx(0.6), pytest.approx(0.06))
+    assert "pass" in outcome(result)["a_days_cost_is_shared_out_among_sources"]
+    [source] = warehouse.mart("requests_by_source_day").to_pylist()
+    assert (source["source"], source["requests"], source["citations"]) == ("docs", 4, 8)
+    assert (source["cost"], source["cost_share"]) == (pytest.approx(0.06), 1.0)
 
     assert "pass" in outcome(result)["last_word_of_each_person_counts"]
     [said] = warehouse.mart("feedback_by_release_day").to_pylist()

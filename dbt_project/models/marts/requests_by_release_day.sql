@@ -14,6 +14,8 @@ select
     avg(answer_characters) as answer_characters_mean,
     cast(sum(prompt_tokens) as bigint) as prompt_tokens,
     cast(sum(completion_tokens) as bigint) as completion_tokens,
+    sum(energy_wh) as energy_wh,
+    sum(cost) as cost,
     quantile_cont(total_ms, 0.5) as total_ms_median,
     quantile_cont(total_ms, 0.95) as total_ms_p95
 from {{ ref("stg_requests") }}

@@ -9,12 +9,15 @@ select
     refused,
     length(question) as question_characters,
     length(answer) as answer_characters,
+    uris,
     len(uris) as passages,
     list_max(scores) as top_score,
     prompt_tokens,
     completion_tokens,
     retrieve_ms,
     generate_ms,
-    total_ms
+    total_ms,
+    energy_wh,
+    cost
 from {{ source("lake", "requests") }}
 order by asked_at, trace
