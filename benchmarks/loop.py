@@ -241,10 +241,10 @@ def measure(recipe: str, root: Path, port: int) -> dict[str, Any]:
 def _replay(home: Installation, url: str, timeline: Timeline) -> int:
     """The reference, and 20 times as much of the same; how often anything fired."""
     asked = cycle(question for question, _ in OLD.questions())
-    _ask(url, list(islice(asked, REFERENCE)))
+    _ask(home.settings, url, list(islice(asked, REFERENCE)))
     timeline.note("reference asked", requests=REFERENCE)
     for _ in range(REPLAYS):
-        _ask(url, list(islice(asked, WINDOW)))
+        _ask(home.settings, url, list(islice(asked, WINDOW)))
     timeline.note("replays asked", windows=REPLAYS)
     said = _until(home, lambda said: said.get("windows", 0) >= REPLAYS, seconds=600)
     timeline.note("replays judged", evidence=said["evidence"], status=said["status"])
@@ -257,7 +257,7 @@ def _move(home: Installation, url: str, timeline: Timeline) -> None:
     timeline.note("documents of the new topic arrive", documents=len(NEW.names))
     asked = cycle(question for question, _ in NEW.questions())
     for _ in range(DRIFT_WINDOWS):
-        _ask(url, list(islice(asked, WINDOW)))
+        _ask(home.settings, url, list(islice(asked, WINDOW)))
         time.sleep(20)
         if home.run("drift")["status"] == "drift":
             break
@@ -285,7 +285,7 @@ def _recover(home: Installation, url: str, timeline: Timeline) -> str:
     asked = cycle(question for question, _ in NEW.questions())
     adapter = first
     while adapter == first and time.monotonic() < until:
-        _ask(url, list(islice(asked, WINDOW)))
+        _ask(home.settings, url, list(islice(asked, WINDOW)))
         serves, adapter = _serving(home)
     timeline.note("serving", release=serves, new_adapter=adapter != first)
     return serves
@@ -307,11 +307,13 @@ def _until(home: Installation, told: Any, *, seconds: float) -> dict[str, Any]:
     return said
 
 
-def _ask(url: str, questions: Sequence[str]) -> None:
+def _ask(settings: Settings, url: str, questions: Sequence[str]) -> None:
     from headwater.serving.client import ask
+    from headwater.serving.credentials import client_key
 
+    key = client_key(settings, url)
     for question in questions:
-        ask(url, question)
+        ask(url, question, key=key)
 
 
 def _retrainings(home: Installation) -> list[dict[str, Any]]:

@@ -5,8 +5,6 @@ while waiting goes to standard error. Exit codes: 0 done, 1 failed, 2 wrong usag
 blocked the release.
 """
 
-import functools
-import json
 import logging
 import os
 import sys
@@ -16,16 +14,17 @@ from dataclasses import asdict
 from getpass import getuser
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
+from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
 
-from headwater.errors import HeadwaterError
+from headwater.commands import keys
+from headwater.commands.common import Json, console
+from headwater.commands.common import plain as _plain
+from headwater.commands.common import print_json as _print_json
+from headwater.commands.common import reports_errors as _reports_errors
 from headwater.settings import Settings, quiet_libraries
 
-P = ParamSpec("P")
-R = TypeVar("R")
 BLOCKED = 3
 
 app = typer.Typer(
@@ -45,10 +44,7 @@ drift_app = typer.Typer(help="Whether production is still asked what it was aske
 app.add_typer(drift_app, name="drift")
 traces_app = typer.Typer(help="What was asked, and what answered it.", no_args_is_help=True)
 app.add_typer(traces_app, name="traces")
-
-#: For people; standard output is kept for what a script reads.
-console = Console(stderr=True, highlight=False)
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on the last line.")]
+app.add_typer(keys.app, name="keys")
 
 
 @app.callback()
@@ -67,35 +63,6 @@ def _setup(
         # Also of the helper process that multiprocessing starts, which says what `_leave` left.
         os.environ.setdefault("PYTHONWARNINGS", "ignore")
         logging.getLogger().setLevel(logging.ERROR)
-
-
-def _reports_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Show a user's error as two lines, what and mend, and exit with 1."""
-
-    @functools.wraps(command)
-    def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return command(*args, **kwargs)
-        except HeadwaterError as error:
-            _fail(error, as_json=bool(kwargs.get("as_json")))
-
-    return run
-
-
-def _fail(error: HeadwaterError, *, as_json: bool) -> NoReturn:
-    console.print(f"[red]error:[/red] {_plain(error.what)}\n  mend: {_plain(error.mend)}")
-    if as_json:
-        _print_json({"error": error.what, "mend": error.mend})
-    raise typer.Exit(1)
-
-
-def _plain(text: str) -> str:
-    """Text as it is: square brackets are not markup."""
-    return text.replace("[", "\\[")
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, ensure_ascii=False, default=str), flush=True)
 
 
 def _leave(code: int) -> NoReturn:
@@ -162,10 +129,13 @@ def ask(
     """
     from headwater.serving.client import ask as ask_endpoint
     from headwater.serving.connect import connect
+    from headwater.serving.credentials import client_key
 
-    with connect(Settings()) as (url, _):
+    settings = Settings()
+    with connect(settings) as (url, _):
+        key = client_key(settings, url)
         for question in questions:
-            reply = ask_endpoint(url, question)
+            reply = ask_endpoint(url, question, key=key)
             console.print(f"\n[bold]{_plain(question)}[/bold]")
             console.print(_plain(reply["answer"]))
             for number, citation in enumerate(reply["citations"], start=1):
@@ -433,12 +403,14 @@ def releases_traffic(*, as_json: Json = False) -> None:
     from headwater.build_view import show_traffic
     from headwater.release import traffic
     from headwater.serving.client import canary_judgement, find_endpoint
+    from headwater.serving.credentials import operator_key
 
     settings = Settings()
     running = find_endpoint(settings)
     found = {
         **asdict(traffic.read(settings)),
-        "judgement": canary_judgement(running.url) if running else None,
+        "judgement": running
+        and canary_judgement(running.url, key=operator_key(settings, running.url)),
         "events": traffic.events(settings),
     }
     show_traffic(console, found)
@@ -449,10 +421,11 @@ def releases_traffic(*, as_json: Json = False) -> None:
 def _follow(settings: Settings, release: str) -> None:
     """Wait until a running endpoint serves the release."""
     from headwater.serving.client import find_endpoint, wait_for_release
+    from headwater.serving.credentials import operator_key
 
     running = find_endpoint(settings)
     if running is not None:
-        wait_for_release(running.url, release)
+        wait_for_release(running.url, release, key=operator_key(settings, running.url))
 
 
 @alerts_app.callback()

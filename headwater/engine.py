@@ -4,10 +4,12 @@ Knows prompts as strings and models as files; what a prompt says and where a mod
 the business of others. A caller verifies a file's digest before it is opened here.
 """
 
+import math
 import os
 import queue
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,8 @@ from headwater.errors import HeadwaterError
 STOP = ("<|im_end|>",)
 #: Pieces a slow reader may lag behind before generation waits for it.
 _QUEUE = 256
+#: Seconds between two looks whether a stream that waits for its turn has been closed.
+_LOOK_SECONDS = 0.05
 #: Turns a thread waits for the others before it sleeps. libgomp's default, minutes of spinning,
 #: is 50 times slower than this where a build and the endpoint share the cores, and no faster
 #: where they do not.
@@ -48,7 +52,7 @@ class Completion:
 class Engine:
     """A loaded model, with at most one adapter that each request takes or leaves.
 
-    Thread-safe: requests beyond `parallel` wait inside the engine. With `parallel=1` and
+    Thread-safe: requests beyond `parallel` wait for their turn. With `parallel=1` and
     temperature 0 equal requests give equal answers. Nothing listens on a port: llama.cpp's server
     insists on an address, so it gets a Unix socket in a private folder, removed by `close`.
 
@@ -112,6 +116,8 @@ class Engine:
             ) from error
         # A server that is freed before its loop has begun hangs for ever: let it answer once.
         self._server.handle_completions({"prompt": "a", "n_predict": 1})
+        # A turn a slot: llama.cpp's own queue cannot be left before the turn comes.
+        self._turns = threading.Semaphore(parallel)
         self._running = 0
         self._idle = threading.Condition()
         self._tokenizer: Any = None
@@ -153,7 +159,8 @@ class Engine:
         )
         self._enter()
         try:
-            answer = self._server.handle_completions(body)
+            with self._turns:
+                answer = self._server.handle_completions(body)
         finally:
             self._leave()
         return _completion(answer, text=_checked(answer)["choices"][0]["text"])
@@ -168,8 +175,13 @@ class Engine:
         temperature: float = 0.0,
         stop: Sequence[str] = STOP,
         cache_prompt: bool = True,
+        until: float = math.inf,
     ) -> "TokenStream":
-        """Generate as `complete` does, piece by piece; closing the stream ends the generation."""
+        """Generate as `complete` does, piece by piece; closing the stream ends the generation.
+
+        Args:
+            until: a moment of `time.perf_counter` after which no more pieces come.
+        """
         body = self._body(
             adapter,
             prompt=prompt,
@@ -180,7 +192,7 @@ class Engine:
             cache_prompt=cache_prompt,
             stream=True,
         )
-        return TokenStream(self, body)
+        return TokenStream(self, body, until)
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a text under the model's tokenizer, which lies beside the model's file."""
@@ -224,11 +236,14 @@ class Engine:
 class TokenStream:
     """The pieces of one generation, as they come; `completion` is there once they have ended.
 
-    Iterate over it in one thread; `close` may be called from any.
+    Iterate over it in one thread; `close` may be called from any. `is_late` tells whether its
+    deadline has ended it.
     """
 
-    def __init__(self, engine: Engine, body: dict[str, Any]) -> None:
+    def __init__(self, engine: Engine, body: dict[str, Any], until: float = math.inf) -> None:
         self.completion: Completion | None = None
+        self.is_late = False
+        self._until = until
         self._pieces: queue.Queue[dict[str, Any] | None] = queue.Queue(_QUEUE)
         self._cancelled = threading.Event()
         self._engine, self._body = engine, body
@@ -239,7 +254,7 @@ class TokenStream:
     def __iter__(self) -> Iterator[str]:
         text, pieces = "", 0
         try:
-            while (chunk := self._pieces.get()) is not None:
+            while (chunk := self._next()) is not None:
                 choice = _checked(chunk)["choices"][0]
                 if piece := choice["text"]:
                     text, pieces = text + piece, pieces + 1
@@ -259,16 +274,36 @@ class TokenStream:
                     finish_reason="cancelled",
                 )
 
+    def _next(self) -> dict[str, Any] | None:
+        """The next chunk, or None at the end and once the deadline has passed."""
+        if self._until == math.inf or self.completion is not None:
+            return self._pieces.get()
+        try:
+            if (left := self._until - time.perf_counter()) > 0:
+                return self._pieces.get(timeout=left)
+        except queue.Empty:
+            pass  # it passed while we waited
+        self.is_late = True
+        return None
+
     def close(self) -> None:
-        """End the generation at its next token; harmless where it has ended."""
+        """End the generation at its next token, or before it begins; harmless where it has ended."""
         self._cancelled.set()
 
     def _run(self) -> None:
+        turns = self._engine._turns
         try:
-            # Errors come back as the return value, everything else through the callback.
-            last = self._engine._server.handle_completions(self._body, self._receive)
-            if last is not None:
-                self._put(last)
+            while not turns.acquire(timeout=_LOOK_SECONDS):
+                if self._cancelled.is_set():
+                    return
+            try:
+                if not self._cancelled.is_set():
+                    # Errors come back as the return value, all else through the callback.
+                    last = self._engine._server.handle_completions(self._body, self._receive)
+                    if last is not None:
+                        self._put(last)
+            finally:
+                turns.release()
         finally:
             self._engine._leave()
             self._put(None)

@@ -16,10 +16,16 @@ from headwater.serving import durable_log
 from headwater.serving.durable_log import DurableLog, LoggedDay
 from headwater.settings import Settings
 
-Status = Literal["ok", "aborted", "error"]
+Status = Literal["ok", "aborted", "deadline", "error"]
 _FIELDS = tuple(SCHEMAS["requests"].names)
 #: What a line lacks that was written before there were these fields.
-_LATER: dict[str, Any] = {"arm": "champion", "session": "", "ungrounded": None, "guard": []}
+_LATER: dict[str, Any] = {
+    "arm": "champion",
+    "session": "",
+    "key": "",
+    "ungrounded": None,
+    "guard": [],
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,10 +33,12 @@ class RequestEntry:
     """One request and what answered it; the fields of the lake's `requests` table.
 
     `time` (UTC) is the request's arrival, and `day` its date. `arm` is "champion", "canary" or
-    "shadow" (nobody saw the answer); `session` a digest of who asked; `ungrounded` the part of the
+    "shadow" (nobody saw the answer); `session` a digest of who asked; `key` the id of
+    the API key, "" without one; `ungrounded` the part of the
     answer's words that stand in none of its passages, None without an answer; `guard` what the
     guards did, as "rule action count". `status` is "ok", "aborted" (the
-    client went away; `answer` holds what had been generated) or "error".
+    client went away; `answer` holds what had been generated), "deadline" (it passed; `answer` holds
+    what the client got of it, if anything) or "error".
     """
 
     trace: str
@@ -53,6 +61,7 @@ class RequestEntry:
     retrieve_ms: float
     generate_ms: float
     total_ms: float
+    key: str = ""
 
     @property
     def day(self) -> str:
@@ -98,6 +107,19 @@ class RequestLog(DurableLog):
 def read_requests(settings: Settings, day: str) -> LoggedDay:
     """The day's entries of all processes, as rows of the lake's `requests` table."""
     return durable_log.read_day(log_folder(settings), day, request_row)
+
+
+def tokens_by_key(settings: Settings, day: str) -> dict[str, int]:
+    """Tokens of prompts and answers that were logged on a day, by the id of their API key."""
+    used: dict[str, int] = {}
+    for path in sorted((log_folder(settings) / day).glob("*.jsonl")):
+        with path.open("rb") as file:  # a day may be large: line by line
+            for line in file:
+                row = request_row(line)
+                if row is not None and row["key"]:
+                    tokens = row["prompt_tokens"] + row["completion_tokens"]
+                    used[row["key"]] = used.get(row["key"], 0) + tokens
+    return used
 
 
 def logged_days(settings: Settings) -> list[str]:
