@@ -20,10 +20,10 @@ from headwater.datasets.prompt import chat_text, fit, render
 from headwater.errors import HeadwaterError
 from headwater.progress import track
 from headwater.release import pointer
-from headwater.serving.request_log import logged_days, read_requests
-from headwater.serving.runtime import Runtime, load_runtime
 from headwater.serving.client import authorization
 from headwater.serving.credentials import client_key
+from headwater.serving.request_log import logged_days, read_requests
+from headwater.serving.runtime import Runtime, load_runtime
 from headwater.serving.server import serve_in_thread
 from headwater.settings import Settings, quiet_libraries
 

@@ -214,3 +214,18 @@ def test_closing_waits_for_the_running_request(base: BaseModel) -> None:
     assert not closing.is_alive()
     assert stream.completion is not None
     assert stream.completion.completion_tokens == 200
+
+
+def test_a_stream_that_waits_for_its_turn_leaves_at_its_deadline(engine: Engine) -> None:
+    first = iter(engine.stream(PROMPT, max_tokens=400))
+    next(first)
+    late = engine.stream(PROMPT, max_tokens=400, until=time.perf_counter() + 0.1)
+    assert list(late) == []
+    assert late.is_late
+    assert late.completion is not None
+    assert late.completion.completion_tokens == 0
+    assert not late._thread.is_alive()
+    cast("Generator[str, None, None]", first).close()
+    soon = engine.stream(PROMPT, max_tokens=4, until=time.perf_counter() + 60)
+    assert len("".join(soon)) > 0
+    assert not soon.is_late

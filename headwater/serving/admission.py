@@ -119,7 +119,9 @@ class DayTokens:
             now = self._clock()
             self._turn(now)
             if per_day is not None and self._used[client] >= per_day:
-                midnight = datetime.combine(now.date() + timedelta(days=1), datetime.min.time(), UTC)
+                midnight = datetime.combine(
+                    now.date() + timedelta(days=1), datetime.min.time(), UTC
+                )
                 wait = math.ceil((midnight - now).total_seconds())
                 told = (
                     f"This key has {per_day} tokens a day and has used them. They are renewed at"
@@ -127,7 +129,9 @@ class DayTokens:
                 )
                 raise _too_many(told, "insufficient_quota", wait, kind="insufficient_quota")
             if per_day is not None and self._used[client] + self._reserved[client] >= per_day:
-                told = "This key's requests at work may use up its tokens of today. Retry after 2 s."
+                told = (
+                    "This key's requests at work may use up its tokens of today. Retry after 2 s."
+                )
                 raise _too_many(told, "rate_limit_exceeded", 2)
             self._reserved[client] += tokens
 
@@ -152,7 +156,5 @@ class DayTokens:
             self._used.clear()
 
 
-def _too_many(
-    told: str, code: str, wait: int, *, kind: str = "rate_limit_error"
-) -> ApiError:
+def _too_many(told: str, code: str, wait: int, *, kind: str = "rate_limit_error") -> ApiError:
     return ApiError(429, told, kind=kind, code=code, retry_after=wait)

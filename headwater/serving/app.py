@@ -219,9 +219,7 @@ def _add_error_handlers(app: FastAPI, service: Service) -> None:
         return response
 
 
-def refusal(
-    service: Service, path: str, error: ApiError, job: Job | None = None
-) -> JSONResponse:
+def refusal(service: Service, path: str, error: ApiError, job: Job | None = None) -> JSONResponse:
     """An error as the client reads it; it is counted."""
     headers = _headers(job) if job else {}
     if job is None:  # an admitted request is counted where its work ends

@@ -139,6 +139,6 @@ def _holds(key: Key, digest: str, now: datetime) -> bool:
     matches = [hmac.compare_digest(digest, own) for own in key.digests(now)]
     return any(matches)
 
+
 def _unauthorized(told: str, code: str) -> ApiError:
     return ApiError(401, told, kind="authentication_error", code=code)
-

@@ -217,7 +217,9 @@ class Deployment:
 
     def _signature(self) -> object:
         """Changes whenever the pointer or the traffic does."""
-        return [signature(self._settings.releases / name) for name in ("current.json", "traffic.json")]
+        return [
+            signature(self._settings.releases / name) for name in ("current.json", "traffic.json")
+        ]
 
     def _leave(self, slot: _Slot) -> None:
         with self._uses:
@@ -233,7 +235,6 @@ class Deployment:
             unused = slot.users == 0
         if unused:
             slot.runtime.close()
-
 
 
 def as_headwater(error: Exception) -> HeadwaterError:
