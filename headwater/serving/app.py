@@ -149,7 +149,7 @@ def _add_api(app: FastAPI, service: Service) -> None:
 def _add_operations(app: FastAPI, service: Service, ring: KeyRing) -> None:
     @app.get("/healthz")
     async def healthz(request: Request) -> dict[str, Any]:
-        well = {"status": "ok", "service": MODEL}
+        well: dict[str, Any] = {"status": "ok", "service": MODEL}
         return well if request.state.caller is None else {**well, "pid": os.getpid()}
 
     @app.get("/readyz")
