@@ -29,6 +29,7 @@ class FakeStream:
 
     def __init__(self, pieces: Sequence[str]) -> None:
         self.pieces, self.completion, self.closed = pieces, None, False
+        self.is_late = False
 
     def __iter__(self) -> Iterator[str]:
         said = 0
