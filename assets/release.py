@@ -141,6 +141,7 @@ def endpoint(settings: SettingsResource, server: EndpointResource) -> Any:
     from headwater.release.deploy import deploy
     from headwater.serving.client import find_endpoint, wait_for_release
     from headwater.serving.connect import verify
+    from headwater.serving.credentials import operator_key
 
     choices = settings.get()
     wanted = load_candidate(choices)
@@ -154,11 +155,12 @@ def endpoint(settings: SettingsResource, server: EndpointResource) -> Any:
         "why": deployed.why,
     }
     if deployed.canary and running is not None and deployed.before is not None:
-        wait_for_release(running.url, deployed.before, canary=wanted.id)
+        key = operator_key(choices, running.url)
+        wait_for_release(running.url, deployed.before, canary=wanted.id, key=key)
         metadata["url"] = running.url
     else:
         with server.connect(choices) as (url, is_running):
-            proof = verify(url, wanted.id)
+            proof = verify(url, wanted.id, key=operator_key(choices, url))
         metadata |= {name: proof[name] for name in ("question", "answer", "trace")}
         metadata["url"] = url if is_running else "none running; verified in this process"
     metadata["seconds"] = round(time.monotonic() - started, 2)

@@ -20,6 +20,8 @@ from headwater.datasets.prompt import chat_text, fit, render
 from headwater.errors import HeadwaterError
 from headwater.progress import track
 from headwater.release import pointer
+from headwater.serving.client import authorization
+from headwater.serving.credentials import client_key
 from headwater.serving.request_log import logged_days, read_requests
 from headwater.serving.runtime import Runtime, load_runtime
 from headwater.serving.server import serve_in_thread
@@ -44,7 +46,7 @@ def measure(settings: Settings, *, questions: int, repeats: int, max_tokens: int
     runtime = load_runtime(settings, release, None)
     try:
         prompts = {question: _prompt(runtime, question) for question in asked}
-        with serve_in_thread(settings) as url, httpx.Client(trust_env=False, timeout=120) as client:
+        with serve_in_thread(settings) as url, _client(settings, url) as client:
             arms: dict[str, Callable[[str], dict[str, Any]]] = {
                 "engine": lambda question: _engine(runtime, prompts[question], max_tokens),
                 "endpoint": lambda question: _endpoint(client, url, question, max_tokens),
@@ -56,6 +58,11 @@ def measure(settings: Settings, *, questions: int, repeats: int, max_tokens: int
         runtime.close()
     size = {"questions": len(asked), "repeats": repeats, "max_tokens": max_tokens}
     return _summary([_fastest(of_one) for of_one in zip(*rounds, strict=True)], logged) | size
+
+
+def _client(settings: Settings, url: str) -> httpx.Client:
+    headers = authorization(client_key(settings, url))
+    return httpx.Client(trust_env=False, timeout=120, headers=headers)
 
 
 def _rotate(

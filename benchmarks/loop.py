@@ -311,7 +311,7 @@ def _until(home: Installation, told: Any, *, seconds: float) -> dict[str, Any]:
 
 
 def _ask(url: str, questions: Sequence[str]) -> None:
-    """Ask one after the other, for short answers."""
+    """Ask one after the other, for short answers; the loop's endpoint has no keys."""
     with httpx.Client(trust_env=False, timeout=120) as client:
         for question in questions:
             message = {"role": "user", "content": question}

@@ -217,6 +217,8 @@ def show_trace(console: Console, found: dict[str, Any]) -> None:
         console.print(
             f"  passage   {escape(uri)}  {score:.3f}  [dim]{escape(chunk)}[/dim]", soft_wrap=True
         )
+    if found["key"]:
+        console.print(f"  key       {escape(found['key'])}")
     for name, value in found["parts"].items():
         console.print(f"  {name:<9} {escape(str(value))}", soft_wrap=True)
     console.print(

@@ -18,7 +18,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from headwater.commands import prompts
+from headwater.commands import keys, prompts
 from headwater.commands.common import Json, console
 from headwater.commands.common import plain as _plain
 from headwater.commands.common import print_json as _print_json
@@ -45,6 +45,7 @@ drift_app = typer.Typer(help="Whether production is still asked what it was aske
 app.add_typer(drift_app, name="drift")
 traces_app = typer.Typer(help="What was asked, and what answered it.", no_args_is_help=True)
 app.add_typer(traces_app, name="traces")
+app.add_typer(keys.app, name="keys")
 
 
 @app.callback()
@@ -129,10 +130,13 @@ def ask(
     """
     from headwater.serving.client import ask as ask_endpoint
     from headwater.serving.connect import connect
+    from headwater.serving.credentials import client_key
 
-    with connect(Settings()) as (url, _):
+    settings = Settings()
+    with connect(settings) as (url, _):
+        key = client_key(settings, url)
         for question in questions:
-            reply = ask_endpoint(url, question)
+            reply = ask_endpoint(url, question, key=key)
             console.print(f"\n[bold]{_plain(question)}[/bold]")
             console.print(_plain(reply["answer"]))
             for number, citation in enumerate(reply["citations"], start=1):
@@ -400,12 +404,14 @@ def releases_traffic(*, as_json: Json = False) -> None:
     from headwater.build_view import show_traffic
     from headwater.release import traffic
     from headwater.serving.client import canary_judgement, find_endpoint
+    from headwater.serving.credentials import operator_key
 
     settings = Settings()
     running = find_endpoint(settings)
     found = {
         **asdict(traffic.read(settings)),
-        "judgement": canary_judgement(running.url) if running else None,
+        "judgement": running
+        and canary_judgement(running.url, key=operator_key(settings, running.url)),
         "events": traffic.events(settings),
     }
     show_traffic(console, found)
@@ -416,10 +422,11 @@ def releases_traffic(*, as_json: Json = False) -> None:
 def _follow(settings: Settings, release: str) -> None:
     """Wait until a running endpoint serves the release."""
     from headwater.serving.client import find_endpoint, wait_for_release
+    from headwater.serving.credentials import operator_key
 
     running = find_endpoint(settings)
     if running is not None:
-        wait_for_release(running.url, release)
+        wait_for_release(running.url, release, key=operator_key(settings, running.url))
 
 
 @alerts_app.callback()

@@ -4,6 +4,7 @@ Knows prompts as strings and models as files; what a prompt says and where a mod
 the business of others. A caller verifies a file's digest before it is opened here.
 """
 
+import math
 import os
 import queue
 import tempfile
@@ -22,6 +23,8 @@ CONTEXT_TOKENS = 2048
 STOP = ("<|im_end|>",)
 #: Pieces a slow reader may lag behind before generation waits for it.
 _QUEUE = 256
+#: Seconds between two looks whether a stream that waits for its turn has been closed.
+_LOOK_SECONDS = 0.05
 #: Turns a thread waits for the others before it sleeps. libgomp's default, minutes of spinning,
 #: is 50 times slower than this where a build and the endpoint share the cores, and no faster
 #: where they do not.
@@ -77,7 +80,7 @@ def server_parameters(
 class Engine:
     """A loaded model, with at most one adapter that each request takes or leaves.
 
-    Thread-safe: requests beyond `parallel` wait inside the engine. With `parallel=1` and
+    Thread-safe: requests beyond `parallel` wait for their turn. With `parallel=1` and
     temperature 0 equal requests give equal answers. Nothing listens on a port: llama.cpp's server
     insists on an address, so it gets a Unix socket in a private folder, removed by `close`.
 
@@ -127,6 +130,8 @@ class Engine:
             ) from error
         # A server that is freed before its loop has begun hangs for ever: let it answer once.
         self._server.handle_completions({"prompt": "a", "n_predict": 1})
+        # A turn a slot: llama.cpp's own queue cannot be left before the turn comes.
+        self._turns = threading.Semaphore(parallel)
         self._running = 0
         self._left = 0.0  # when the last request ended
         self._idle = threading.Condition()
@@ -169,7 +174,8 @@ class Engine:
         )
         entered = self._enter()
         try:
-            answer = self._server.handle_completions(body)
+            with self._turns:
+                answer = self._server.handle_completions(body)
         finally:
             self._leave(entered)
         return _completion(answer, text=_checked(answer)["choices"][0]["text"])
@@ -184,8 +190,13 @@ class Engine:
         temperature: float = 0.0,
         stop: Sequence[str] = STOP,
         cache_prompt: bool = True,
+        until: float = math.inf,
     ) -> "TokenStream":
-        """Generate as `complete` does, piece by piece; closing the stream ends the generation."""
+        """Generate as `complete` does, piece by piece; closing the stream ends the generation.
+
+        Args:
+            until: a moment of `time.perf_counter` after which no more pieces come.
+        """
         body = self._body(
             adapter,
             prompt=prompt,
@@ -196,7 +207,7 @@ class Engine:
             cache_prompt=cache_prompt,
             stream=True,
         )
-        return TokenStream(self, body)
+        return TokenStream(self, body, until)
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a text under the model's tokenizer, which lies beside the model's file."""
@@ -253,11 +264,14 @@ class TokenStream:
     Attributes:
         busy_ms: time the engine worked for it, without the wait for its turn; known at the end,
             and right where the engine computes one request at a time.
+        is_late: its deadline has ended it.
     """
 
-    def __init__(self, engine: Engine, body: dict[str, Any]) -> None:
+    def __init__(self, engine: Engine, body: dict[str, Any], until: float = math.inf) -> None:
         self.completion: Completion | None = None
         self.busy_ms = 0.0
+        self.is_late = False
+        self._until = until
         self._pieces: queue.Queue[dict[str, Any] | None] = queue.Queue(_QUEUE)
         self._cancelled = threading.Event()
         self._engine, self._body = engine, body
@@ -268,7 +282,7 @@ class TokenStream:
     def __iter__(self) -> Iterator[str]:
         text, pieces = "", 0
         try:
-            while (chunk := self._pieces.get()) is not None:
+            while (chunk := self._next()) is not None:
                 choice = _checked(chunk)["choices"][0]
                 if piece := choice["text"]:
                     text, pieces = text + piece, pieces + 1
@@ -288,16 +302,36 @@ class TokenStream:
                     finish_reason="cancelled",
                 )
 
+    def _next(self) -> dict[str, Any] | None:
+        """The next chunk, or None at the end and once the deadline has passed."""
+        if self._until == math.inf or self.completion is not None:
+            return self._pieces.get()
+        try:
+            if (left := self._until - time.perf_counter()) > 0:
+                return self._pieces.get(timeout=left)
+        except queue.Empty:
+            pass  # it passed while we waited
+        self.is_late = True
+        return None
+
     def close(self) -> None:
-        """End the generation at its next token; harmless where it has ended."""
+        """End the generation at its next token, or before it begins; harmless where it has ended."""
         self._cancelled.set()
 
     def _run(self) -> None:
+        turns = self._engine._turns
         try:
-            # Errors come back as the return value, everything else through the callback.
-            last = self._engine._server.handle_completions(self._body, self._receive)
-            if last is not None:
-                self._put(last)
+            while not turns.acquire(timeout=_LOOK_SECONDS):
+                if self._cancelled.is_set():
+                    return
+            try:
+                if not self._cancelled.is_set():
+                    # Errors come back as the return value, all else through the callback.
+                    last = self._engine._server.handle_completions(self._body, self._receive)
+                    if last is not None:
+                        self._put(last)
+            finally:
+                turns.release()
         finally:
             self.busy_ms = self._engine._leave(self._entered) * 1000
             self._put(None)

@@ -137,6 +137,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("release", _text),
             ("arm", _text),
             ("session", _text),
+            ("key", _text),
             ("question", _text),
             ("answer", _text),
             ("status", _text),

@@ -6,6 +6,7 @@ business. Everything durable is below `home`, so a second install is one variabl
 
 import os
 from functools import cached_property
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
 
@@ -84,6 +85,9 @@ class Settings(BaseSettings):
     dagster_port: int = 3321
     mlflow_port: int = 5321
 
+    api_key: SecretStr | None = Field(
+        default=None, description="What our own clients send to the endpoint (docs/keys.md)."
+    )
     alert_urls: SecretStr = Field(
         default=SecretStr(""),
         description="Who is told of alerts: Apprise URLs, by spaces or commas. They hold tokens.",
@@ -102,6 +106,11 @@ class Settings(BaseSettings):
     def root(self) -> Path:
         """`home` as an absolute path."""
         return self.home.expanduser().resolve()
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine reaches what listens on `host`."""
+        return is_loopback(self.host)
 
     @property
     def sources_file(self) -> Path:
@@ -181,3 +190,13 @@ class Settings(BaseSettings):
     def shard_keys(self) -> list[str]:
         """Names of all shards, `00` to `ff` at most, in order."""
         return [f"{index:02x}" for index in range(self.shards)]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address is this machine's own, which no other reaches."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

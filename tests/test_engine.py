@@ -227,3 +227,18 @@ def test_the_time_the_engine_works_for_a_request_is_without_the_wait(engine: Eng
     whole = (time.perf_counter() - started) * 1000
     assert all(stream.busy_ms > 0 for stream in streams)
     assert sum(stream.busy_ms for stream in streams) <= whole
+
+
+def test_a_stream_that_waits_for_its_turn_leaves_at_its_deadline(engine: Engine) -> None:
+    first = iter(engine.stream(PROMPT, max_tokens=400))
+    next(first)
+    late = engine.stream(PROMPT, max_tokens=400, until=time.perf_counter() + 0.1)
+    assert list(late) == []
+    assert late.is_late
+    assert late.completion is not None
+    assert late.completion.completion_tokens == 0
+    assert not late._thread.is_alive()
+    cast("Generator[str, None, None]", first).close()
+    soon = engine.stream(PROMPT, max_tokens=4, until=time.perf_counter() + 60)
+    assert len("".join(soon)) > 0
+    assert not soon.is_late

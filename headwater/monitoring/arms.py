@@ -21,7 +21,7 @@ FEWEST = 10
 _COLUMNS = ["release", "arm", "time", "status", "refused", "ungrounded", "total_ms", "answer"]
 #: Measures of a request: name, how it is read. None is left out.
 _MEASURES: tuple[tuple[str, Any], ...] = (
-    ("error", lambda row: float(row["status"] == "error")),
+    ("error", lambda row: float(row["status"] in ("error", "deadline"))),
     ("refused", lambda row: float(row["refused"])),
     ("ungrounded", lambda row: row["ungrounded"]),
     ("seconds", lambda row: row["total_ms"] / 1000 if row["status"] == "ok" else None),

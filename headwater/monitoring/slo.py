@@ -17,6 +17,8 @@ from headwater.files import read_json, write_json
 from headwater.serving.request_log import log_folder
 from headwater.settings import Settings
 
+#: How a request ends that the endpoint took on and did not answer as it should.
+_BAD = ("error", "deadline")
 #: Lasting examples of errors.
 _EXAMPLES = 5
 
@@ -150,11 +152,11 @@ def _new_rows(file: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
 
 
 def _add(row: Mapping[str, Any], minutes: dict[int, Any], errors: list[dict[str, str]]) -> None:
-    if row.get("status") not in ("ok", "error") or row.get("arm") == "shadow":
+    if row.get("status") not in ("ok", *_BAD) or row.get("arm") == "shadow":
         return  # nobody saw what a shadow answered
     minute = _minute(datetime.fromisoformat(row["time"]))
     requests, failed = minutes.get(minute, (0, 0))
-    is_error = row["status"] == "error"
+    is_error = row["status"] in _BAD
     minutes[minute] = [requests + 1, failed + int(is_error)]
     if is_error:
         errors.append({name: str(row.get(name, "")) for name in ("trace", "time", "release")})

@@ -3,6 +3,7 @@
 Knows a loaded release, not HTTP, releases' files or the log.
 """
 
+import math
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
@@ -28,6 +29,10 @@ REFUSAL = "The indexed documents say nothing about this."
 
 class PromptTooLongError(HeadwaterError):
     """The question alone leaves no room for an answer."""
+
+
+class DeadlineError(HeadwaterError):
+    """A request's deadline passed before there was anything of its answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +62,8 @@ class Response:
 
     Args:
         stages: told of each stage, for a trace.
+        until: a moment of `time.perf_counter` after which nothing more is done: the answer ends
+            with what there is, and iteration raises `DeadlineError` where that is nothing.
 
     Attributes:
         hits: passages that the prompt shows, best first.
@@ -64,6 +71,7 @@ class Response:
         refused: nothing was found or a guard refuses, and `text` says so; the model was not asked.
         finish_reason: "stop" or "length"; "content_filter" where a guard refused the question's
             wording; "cancelled" where iteration was broken off.
+        is_late: the deadline has ended the answer; `finish_reason` is then "length".
         decisions: what each guard has decided.
         guard_ms: time in the guards of "question", "documents" and "answer".
         generate_ms: from the prompt to the last token; the part in which the engine was at work
@@ -77,8 +85,11 @@ class Response:
         decoding: Decoding,
         *,
         stages: spans.Stages | None = None,
+        until: float = math.inf,
     ) -> None:
         self._runtime, self._turns, self._decoding = runtime, turns, decoding
+        self._until = until
+        self.is_late = False
         self.text = ""
         self.hits: list[Hit] = []
         self.citations: list[Hit] = []
@@ -107,6 +118,8 @@ class Response:
         if prompt is None:
             yield self._refuse(refusal or REFUSAL, "stop")
             return
+        if time.perf_counter() >= self._until:
+            raise deadline_error()
         filter_ = self._runtime.guard.answer(self.hits)
         before = self.decisions
         started = time.perf_counter()
@@ -120,6 +133,8 @@ class Response:
             self._note_answer(before, filter_)
             about = {**_acted(filter_.decisions), "headwater.busy_ms": filter_.ms}
             self._stages.past("guard.answer", started, about)
+        if self.is_late and not self.text:
+            raise deadline_error()
         self.citations = rank_citations(self.text, self.hits)
 
     @cached_property
@@ -206,6 +221,7 @@ class Response:
                     mend="Shorten the question, or ask for fewer tokens.",
                 )
             earlier = earlier[1:]
+        self.prompt_tokens = tokens  # the engine tells only of what it has ended itself
         return text
 
     def _earlier(self) -> list[dict[str, str]]:
@@ -243,6 +259,7 @@ class Response:
                 seed=decoding.seed,
                 stop=[*STOP, *decoding.stop],
                 cache_prompt=False,
+                until=self._until,
             )
             pieces = cast("Generator[str, None, None]", iter(stream))
             started = time.perf_counter()
@@ -253,8 +270,10 @@ class Response:
                 self.generate_ms, self.engine_ms = _ms_since(started), stream.busy_ms
                 if stream.completion is not None:
                     self.finish_reason = stream.completion.finish_reason
-                    self.prompt_tokens = stream.completion.prompt_tokens
+                    self.prompt_tokens = stream.completion.prompt_tokens or self.prompt_tokens
                     self.completion_tokens = stream.completion.completion_tokens
+                if stream.is_late:
+                    self.is_late, self.finish_reason = True, "length"
                 note(
                     {
                         spans.FINISH_REASONS: [self.finish_reason],
@@ -281,6 +300,14 @@ def _without_margins(pieces: Iterator[str]) -> Iterator[str]:
 def _acted(decisions: Sequence[Decision]) -> dict[str, spans.Attribute]:
     """What the guards did, as an attribute of a span."""
     return {"headwater.guard": told(decisions)}
+
+
+def deadline_error() -> DeadlineError:
+    """What a client reads whose deadline has passed."""
+    return DeadlineError(
+        "The request's deadline passed before its answer began.",
+        mend="Give it more time, or ask when the endpoint has less to do.",
+    )
 
 
 def _ms_since(started: float) -> float:

@@ -6,11 +6,11 @@ service's business.
 
 import asyncio
 import base64
+import math
 import os
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
-from ipaddress import ip_address
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
@@ -24,6 +24,8 @@ from headwater.errors import HeadwaterError
 from headwater.release.canary import as_mapping
 from headwater.serving.answer import Decoding, Turn
 from headwater.serving.feedback_routes import feedback_router
+from headwater.serving.key_gate import KeyGate
+from headwater.serving.key_ring import Caller, KeyRing
 from headwater.serving.openai_types import (
     MODEL,
     ApiError,
@@ -35,18 +37,23 @@ from headwater.serving.openai_types import (
 )
 from headwater.serving.pages_routes import pages_router
 from headwater.serving.service import Finished, Job, Limits, Service, as_api_error
+from headwater.settings import is_loopback
 
 T = TypeVar("T")
 RELEASE_HEADER, TRACE_HEADER = "X-Headwater-Release", "X-Headwater-Trace"
 #: Keeps a conversation with one release while a canary runs; `user` in the body does the same.
 SESSION_HEADER = "X-Headwater-Session"
+#: Seconds that the client gives the request; `timeout` in the body does the same.
+DEADLINE_HEADER = "X-Headwater-Deadline"
 #: Larger bodies are refused unread.
 MAX_BODY_BYTES = 4 * 2**20
+#: Codes after which the official client must not try again by itself.
+_FINAL = ("deadline_exceeded", "insufficient_quota")
 #: nginx's code for a client that closed the connection; nobody reads it.
 _CLIENT_GONE = 499
 
 
-def create_app(service: Service) -> FastAPI:
+def create_app(service: Service, ring: KeyRing) -> FastAPI:
     """The application; it starts the service when the server starts, and closes it at the end."""
 
     @asynccontextmanager
@@ -58,13 +65,14 @@ def create_app(service: Service) -> FastAPI:
             await asyncio.to_thread(service.close)
 
     app = FastAPI(title="Headwater", lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.add_middleware(BodyLimit)
-    if _is_loopback(service.settings.host):
+    app.add_middleware(BodyLimit, seconds=service.limits.body_seconds)
+    app.add_middleware(KeyGate, ring=ring, refuse=lambda path, error: refusal(service, path, error))
+    if service.settings.is_loopback:
         # A web page that makes its name resolve to 127.0.0.1 would otherwise reach us.
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1", "::1"])
     _add_error_handlers(app, service)
     _add_api(app, service)
-    _add_operations(app, service)
+    _add_operations(app, service, ring)
     app.include_router(feedback_router(service))
     app.include_router(pages_router(service))
     return app
@@ -82,7 +90,9 @@ def _add_api(app: FastAPI, service: Service) -> None:
             decoding,
             streamed=body.stream,
             user=user,
-            caller=request.headers.get("traceparent"),
+            caller=request.state.caller,
+            seconds=_seconds(request, body.timeout),
+            parent=request.headers.get("traceparent"),
         )
         request.state.job = job
         try:
@@ -110,11 +120,16 @@ def _add_api(app: FastAPI, service: Service) -> None:
         return _model(name)
 
     @app.post("/v1/embeddings")
-    async def embeddings(body: EmbeddingRequest) -> Response:
+    async def embeddings(body: EmbeddingRequest, request: Request) -> Response:
         _check_model(body.model, service)
         texts = body.texts
         _check_texts(texts, service.limits)
-        vectors, tokens, release = await service.embed(texts)
+        vectors, tokens, release = await service.embed(
+            texts,
+            user=request.headers.get(SESSION_HEADER),
+            caller=request.state.caller,
+            seconds=_seconds(request, None),
+        )
         if body.dimensions not in (None, vectors.shape[1]):
             raise ApiError(400, f"dimensions must be {vectors.shape[1]}.", param="dimensions")
         service.metrics.requests.labels("embeddings", "ok").inc()
@@ -132,14 +147,19 @@ def _add_api(app: FastAPI, service: Service) -> None:
         return JSONResponse(reply, headers={RELEASE_HEADER: release})
 
 
-def _add_operations(app: FastAPI, service: Service) -> None:
+def _add_operations(app: FastAPI, service: Service, ring: KeyRing) -> None:
     @app.get("/healthz")
-    async def healthz() -> dict[str, Any]:
-        return {"status": "ok", "service": MODEL, "pid": os.getpid()}
+    async def healthz(request: Request) -> dict[str, Any]:
+        well: dict[str, Any] = {"status": "ok", "service": MODEL}
+        return well if request.state.caller is None else {**well, "pid": os.getpid()}
 
     @app.get("/readyz")
-    async def readyz() -> JSONResponse:
+    async def readyz(request: Request) -> JSONResponse:
         release, error = service.deployment.release, service.deployment.error
+        status = 200 if release else 503
+        if request.state.caller is None:  # a probe without a key
+            told = {"ready": release is not None, "service": MODEL, "needs_key": True}
+            return JSONResponse(told, status_code=status)
         ready = {
             "ready": release is not None,
             "release": release,
@@ -149,7 +169,7 @@ def _add_operations(app: FastAPI, service: Service) -> None:
             "service": MODEL,
             "pid": os.getpid(),
         }
-        return JSONResponse(ready, status_code=200 if release else 503)
+        return JSONResponse(ready, status_code=status)
 
     @app.get("/metrics")
     async def metrics() -> Response:
@@ -176,12 +196,7 @@ def _add_operations(app: FastAPI, service: Service) -> None:
 def _add_error_handlers(app: FastAPI, service: Service) -> None:
     def respond(request: Request, error: ApiError) -> JSONResponse:
         job: Job | None = getattr(request.state, "job", None)
-        headers = _headers(job) if job else {}
-        if job is None:  # an admitted request is counted where its work ends
-            service.metrics.requests.labels(_route(request), _outcome(error.status)).inc()
-        if error.retry_after is not None:
-            headers["Retry-After"] = str(error.retry_after)
-        return JSONResponse(error.to_json(), status_code=error.status, headers=headers)
+        return refusal(service, request.url.path, error, job)
 
     @app.exception_handler(ApiError)
     @app.exception_handler(HeadwaterError)
@@ -198,7 +213,26 @@ def _add_error_handlers(app: FastAPI, service: Service) -> None:
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:
-        return respond(request, ApiError(error.status_code, str(error.detail)))
+        code = {408: "request_timeout", 413: "request_too_large"}.get(error.status_code)
+        response = respond(request, ApiError(error.status_code, str(error.detail), code=code))
+        if code is not None:  # what is left of the body is not waited for
+            response.headers["Connection"] = "close"
+        return response
+
+
+def refusal(service: Service, path: str, error: ApiError, job: Job | None = None) -> JSONResponse:
+    """An error as the client reads it; it is counted."""
+    headers = _headers(job) if job else {}
+    if job is None:  # an admitted request is counted where its work ends
+        service.metrics.requests.labels(_route(path), _outcome(error.status)).inc()
+    service.metrics.reject(error.code)
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(error.retry_after)
+    if error.code in _FINAL:
+        headers["X-Should-Retry"] = "false"
+    return JSONResponse(error.to_json(), status_code=error.status, headers=headers)
 
 
 class AnswerStream(StreamingResponse):
@@ -295,6 +329,20 @@ def _decoding(body: ChatRequest, limits: Limits) -> Decoding:
     )
 
 
+def _seconds(request: Request, in_body: float | None) -> float | None:
+    """The deadline that the client names; the nearer one where it names two."""
+    header = request.headers.get(DEADLINE_HEADER)
+    if header is None:
+        return in_body
+    try:
+        seconds = float(header)
+    except ValueError:
+        seconds = math.nan
+    if not (seconds > 0 and math.isfinite(seconds)):
+        raise ApiError(400, f"{DEADLINE_HEADER} must be seconds above 0.", param=DEADLINE_HEADER)
+    return seconds if in_body is None else min(seconds, in_body)
+
+
 def _check_model(name: str, service: Service) -> None:
     if name not in (MODEL, service.deployment.release):
         raise ApiError(
@@ -322,10 +370,10 @@ def _headers(job: Job) -> dict[str, str]:
     return found | ({"traceparent": parent} if (parent := job.spans.traceparent) else {})
 
 
-def _route(request: Request) -> str:
+def _route(path: str) -> str:
     """A label of few values: the path may be anything."""
     known = {"/v1/chat/completions": "chat", "/v1/embeddings": "embeddings"}
-    return known.get(request.url.path, "other")
+    return known.get(path, "other")
 
 
 def _outcome(status: int) -> str:
@@ -333,31 +381,34 @@ def _outcome(status: int) -> str:
 
 
 def _only_this_machine(request: Request) -> None:
-    if request.client is None or not _is_loopback(request.client.host):
+    caller: Caller | None = request.state.caller
+    if caller is not None and caller.is_local:
+        return  # its key lies in a file of this machine; the address may be another of its own
+    if request.client is None or not is_loopback(request.client.host):
         raise ApiError(403, "Only this machine may do that.", code="forbidden")
 
 
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 class BodyLimit:
-    """Refuses bodies above `MAX_BODY_BYTES`, announced or not."""
+    """Refuses bodies above `MAX_BODY_BYTES`, announced or not, and those that trickle in."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, *, seconds: float) -> None:
+        self._app, self._seconds = app, seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        read = 0
+        read, whole = 0, False
+        until = asyncio.get_running_loop().time() + self._seconds
 
         async def limited() -> Message:
-            nonlocal read
-            message = await receive()
+            nonlocal read, whole
+            if whole:  # what comes next is that the client leaves, whenever that is
+                return await receive()
+            try:
+                async with asyncio.timeout_at(until):
+                    message = await receive()
+            except TimeoutError as error:
+                told = f"The body took longer than {self._seconds:g} s to arrive."
+                raise HTTPException(408, told) from error
+            whole = not message.get("more_body", False)
             read += len(message.get("body", b""))
             if read > MAX_BODY_BYTES:
                 raise HTTPException(413, f"The body is larger than {MAX_BODY_BYTES} bytes.")

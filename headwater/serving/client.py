@@ -7,13 +7,19 @@ from typing import Any
 
 import httpx
 import psutil
+from pydantic import SecretStr
 
 from headwater.errors import HeadwaterError
 from headwater.files import read_json
+from headwater.serving.credentials import operator_key
 from headwater.settings import Settings
 
 #: Seconds an endpoint on this machine may take to say whether it is ready.
 _READY_TIMEOUT = 3.0
+_MENDS = {
+    401: "Set HEADWATER_API_KEY to a key of `headwater keys create`.",
+    403: "Set HEADWATER_API_KEY to a key with that scope.",
+}
 
 
 class EndpointError(HeadwaterError):
@@ -49,7 +55,7 @@ def find_endpoint(settings: Settings) -> Endpoint | None:
     if told is None or not psutil.pid_exists(told["pid"]):
         return None
     try:
-        ready = _ready(told["url"])
+        ready = _ready(told["url"], operator_key(settings, told["url"]))
     except (httpx.HTTPError, ValueError):
         return None
     if not isinstance(ready, dict) or ready.get("pid") != told["pid"]:
@@ -65,12 +71,19 @@ def find_endpoint(settings: Settings) -> Endpoint | None:
 
 
 def ask(
-    url: str, question: str, *, user: str | None = None, timeout: float = 120.0
+    url: str,
+    question: str,
+    *,
+    user: str | None = None,
+    key: SecretStr | None = None,
+    timeout: float = 120.0,
 ) -> dict[str, Any]:
     """One question to the endpoint at `url`.
 
     Args:
         user: names who asks; stays with one release while a canary runs.
+        key: where the endpoint needs one; see `credentials.client_key`.
+        timeout: seconds; the request's deadline, too.
 
     Returns:
         answer; citations, a list of uri, title, heading, start, end, text; release; trace.
@@ -79,14 +92,18 @@ def ask(
         EndpointError: it is not there, or refused.
     """
     try:
-        with _client(timeout) as client:
-            response = client.post(f"{url}/v1/chat/completions", json=_body(question, user))
+        with _client(timeout, key) as client:
+            response = client.post(
+                f"{url}/v1/chat/completions",
+                json=_body(question, user),
+                headers={"X-Headwater-Deadline": f"{timeout:g}"},
+            )
     except httpx.HTTPError as error:
         raise _unreachable(url, error) from error
     if response.is_error:
         raise EndpointError(
             f"The endpoint at {url} refused: {_message(response)}",
-            mend="`headwater status` tells whether it is ready.",
+            mend=_MENDS.get(response.status_code, "`headwater status` tells whether it is ready."),
         )
     reply = response.json()
     return {
@@ -98,12 +115,18 @@ def ask(
 
 
 def wait_for_release(
-    url: str, release: str, timeout: float = 60.0, *, canary: str | None = None
+    url: str,
+    release: str,
+    timeout: float = 60.0,
+    *,
+    canary: str | None = None,
+    key: SecretStr | None = None,
 ) -> None:
     """Have the endpoint load what the pointer names, and wait until that is `release`.
 
     Args:
         canary: where given, wait until this one is loaded beside it, too.
+        key: as for `ask`; needed where the endpoint listens on another address than loopback.
 
     Raises:
         EndpointError: it cannot load it, or did not within `timeout` seconds.
@@ -112,7 +135,7 @@ def wait_for_release(
     last = "it was not asked"
     while time.monotonic() < until:
         try:
-            with _client(max(_READY_TIMEOUT, until - time.monotonic())) as client:
+            with _client(max(_READY_TIMEOUT, until - time.monotonic()), key) as client:
                 reply = client.post(f"{url}/admin/reload")
         except httpx.HTTPError as error:
             last = f"no answer: {error}"
@@ -131,17 +154,23 @@ def wait_for_release(
     )
 
 
-def canary_judgement(url: str) -> dict[str, Any] | None:
+def canary_judgement(url: str, *, key: SecretStr | None = None) -> dict[str, Any] | None:
     """What the endpoint's evidence on its canary shows now; None without a canary.
 
     Raises:
-        EndpointError: it is not there.
+        EndpointError: it is not there, or refused.
     """
     try:
-        with _client(_READY_TIMEOUT) as client:
-            found: dict[str, Any] | None = client.get(f"{url}/admin/canary").json()["judgement"]
+        with _client(_READY_TIMEOUT, key) as client:
+            response = client.get(f"{url}/admin/canary")
     except httpx.HTTPError as error:
         raise _unreachable(url, error) from error
+    if response.is_error:
+        raise EndpointError(
+            f"The endpoint at {url} refused: {_message(response)}",
+            mend="Ask on the machine that it runs on.",
+        )
+    found: dict[str, Any] | None = response.json()["judgement"]
     return found
 
 
@@ -156,14 +185,19 @@ def _unreachable(url: str, error: httpx.HTTPError) -> EndpointError:
     )
 
 
-def _ready(url: str) -> Any:
-    with _client(_READY_TIMEOUT) as client:
+def _ready(url: str, key: SecretStr | None) -> Any:
+    with _client(_READY_TIMEOUT, key) as client:
         return client.get(f"{url}/readyz").json()
 
 
-def _client(timeout: float) -> httpx.Client:
+def _client(timeout: float, key: SecretStr | None) -> httpx.Client:
     # Proxies of the environment are not asked for an address on this machine.
-    return httpx.Client(timeout=timeout, trust_env=False)
+    return httpx.Client(timeout=timeout, trust_env=False, headers=authorization(key))
+
+
+def authorization(key: SecretStr | None) -> dict[str, str]:
+    """The header that carries a key; nothing for None."""
+    return {} if key is None else {"Authorization": f"Bearer {key.get_secret_value()}"}
 
 
 def _message(response: httpx.Response) -> str:

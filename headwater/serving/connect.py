@@ -4,10 +4,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from pydantic import SecretStr
+
 from headwater.errors import HeadwaterError
 from headwater.records import short
 from headwater.release import pointer
 from headwater.serving.client import ask, find_endpoint, wait_for_release
+from headwater.serving.credentials import operator_key
 from headwater.serving.request_log import VERIFIER
 from headwater.settings import Settings
 
@@ -33,15 +36,20 @@ def connect(settings: Settings) -> Iterator[tuple[str, bool]]:
     running = find_endpoint(settings)
     if running is not None:
         if not running.ready:  # it has just been started
-            wait_for_release(running.url, current)
+            wait_for_release(running.url, current, key=operator_key(settings, running.url))
         yield running.url, True
         return
     with serve_in_thread(settings) as url:
         yield url, False
 
 
-def verify(url: str, release: str, *, timeout: float = 120.0) -> dict[str, Any]:
+def verify(
+    url: str, release: str, *, key: SecretStr | None = None, timeout: float = 120.0
+) -> dict[str, Any]:
     """Wait until the endpoint serves a release, and have it answer a question with it.
+
+    Args:
+        key: where the endpoint needs one.
 
     Returns:
         What `ask` returns, and the question.
@@ -49,8 +57,8 @@ def verify(url: str, release: str, *, timeout: float = 120.0) -> dict[str, Any]:
     Raises:
         HeadwaterError: it does not load the release, or another one answers.
     """
-    wait_for_release(url, release, timeout)
-    reply = ask(url, PROBE, user=VERIFIER)
+    wait_for_release(url, release, timeout, key=key)
+    reply = ask(url, PROBE, user=VERIFIER, key=key)
     if reply["release"] != release:
         raise HeadwaterError(
             f"The endpoint answered with release {short(reply['release'])}, not {short(release)}.",

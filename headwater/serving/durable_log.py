@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from headwater.errors import HeadwaterError
+from headwater.serving.keys import scrub
 
 log = logging.getLogger("headwater")
 
@@ -68,14 +69,16 @@ class DurableLog:
     def append_line(self, day: str, fields: Mapping[str, Any]) -> None:
         """Write one JSON object as a line; when this returns it survives a power cut.
 
+        An API key in it is not written: somebody will paste one into a question.
+
         Args:
             day: UTC date, ISO 8601: the folder it goes to.
 
         Raises:
             DurableLogError: the disk refused it, or the log is closed.
         """
-        line = json.dumps(dict(fields), ensure_ascii=False).encode("utf-8", "replace") + b"\n"
-        waiting = _Waiting(day=day, line=line, written=Future())
+        line = json.dumps(dict(fields), ensure_ascii=False).encode("utf-8", "replace")
+        waiting = _Waiting(day=day, line=scrub(line) + b"\n", written=Future())
         with self._lock:
             if self._closed:
                 raise DurableLogError(f"The {self._what} is closed.", mend="Ask again in a moment.")

@@ -4,6 +4,24 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
+#: Codes of errors that are counted as refusals; others say that a request was wrong, or we were.
+REASONS = frozenset(
+    {
+        "missing_api_key",
+        "invalid_api_key",
+        "expired_api_key",
+        "revoked_api_key",
+        "missing_scope",
+        "rate_limit_exceeded",
+        "insufficient_quota",
+        "concurrency_limit_exceeded",
+        "queue_full",
+        "deadline_exceeded",
+        "request_timeout",
+        "request_too_large",
+    }
+)
+
 
 class Metrics:
     """The counters of one endpoint, in a registry of their own."""
@@ -12,8 +30,14 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "headwater_requests",
-            "Requests by route and outcome (ok, aborted, error, invalid, rejected).",
+            "Requests by route and outcome (ok, aborted, deadline, error, invalid, rejected).",
             ["route", "outcome"],
+            registry=self.registry,
+        )
+        self.rejected = Counter(
+            "headwater_rejected",
+            "Requests that were refused or given up, by reason.",
+            ["reason"],
             registry=self.registry,
         )
         self.arms = Counter(
@@ -77,6 +101,11 @@ class Metrics:
             ["release"],
             registry=self.registry,
         )
+
+    def reject(self, code: str | None) -> None:
+        """Count a refusal by its error code, where it is one of those that are counted."""
+        if code in REASONS:
+            self.rejected.labels(code).inc()
 
     def set_release(self, release: str) -> None:
         """Tell which release answers from now on."""

@@ -110,7 +110,8 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 class ChatRequest(BaseModel):
     """Body of POST /v1/chat/completions.
 
-    Temperature defaults to 0, as the release was evaluated; OpenAI's default is 1.
+    Temperature defaults to 0, as the release was evaluated; OpenAI's default is 1. `timeout` is ours:
+    seconds until the request's deadline.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -125,6 +126,7 @@ class ChatRequest(BaseModel):
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
     stop: Text | list[Text] | None = None
     user: Text | None = Field(None, max_length=512)
+    timeout: float | None = Field(None, gt=0, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _supported(self) -> "ChatRequest":

@@ -17,11 +17,11 @@ from headwater.serving.durable_log import DurableLog, LoggedDay
 from headwater.serving.spans import SpanRecord
 from headwater.settings import Settings
 
-Status = Literal["ok", "aborted", "error"]
+Status = Literal["ok", "aborted", "deadline", "error"]
 _FIELDS = tuple(SCHEMAS["requests"].names)
 #: What a line lacks that was written before there were these fields.
 _LATER: dict[str, Any] = {
-    "arm": "champion", "session": "", "ungrounded": None, "guard": [],
+    "arm": "champion", "session": "", "key": "", "ungrounded": None, "guard": [],
     "energy_wh": None, "cost": None, "spans": [],
 }  # fmt: skip
 
@@ -31,11 +31,13 @@ class RequestEntry:
     """One request and what answered it; the fields of the lake's `requests` table.
 
     `time` (UTC) is the request's arrival, and `day` its date. `arm` is "champion", "canary" or
-    "shadow" (nobody saw the answer); `session` a digest of who asked; `ungrounded` the part of the
+    "shadow" (nobody saw the answer); `session` a digest of who asked; `key` the id of
+    the API key, "" without one; `ungrounded` the part of the
     answer's words that stand in none of its passages, None without an answer; `guard` what the
     guards did, as "rule action count". `status` is "ok", "aborted" (the client went away, and
-    `answer` holds what had been generated; or the endpoint was killed) or "error". `spans` are those
-    of the trace when this was written: the request itself and `log` were not over then.
+    `answer` holds what had been generated; or the endpoint was killed), "deadline" (it passed;
+    `answer` holds what the client got of it, if anything) or "error". `spans` are those of the trace
+    when this was written: the request itself and `log` were not over then.
     """
 
     trace: str
@@ -58,6 +60,7 @@ class RequestEntry:
     retrieve_ms: float
     generate_ms: float
     total_ms: float
+    key: str = ""
     energy_wh: float | None = None
     cost: float | None = None
     spans: tuple[SpanRecord, ...] = ()
@@ -69,12 +72,19 @@ class RequestEntry:
 
 
 def cut_entry(
-    trace: str, *, time: str, session: str, streamed: bool, release: str = "", arm: str = "champion"
+    trace: str,
+    *,
+    time: str,
+    session: str,
+    key: str,
+    streamed: bool,
+    release: str = "",
+    arm: str = "champion",
 ) -> RequestEntry:
     """The entry of a request that an endpoint was killed with; nobody knows how far it came."""
     return RequestEntry(
         trace=trace, time=datetime.fromisoformat(time), release=release, arm=arm, session=session,
-        question="", answer="", status="aborted", streamed=streamed, refused=False,
+        key=key, question="", answer="", status="aborted", streamed=streamed, refused=False,
         ungrounded=None, guard=(), uris=(), scores=(), chunk_ids=(), prompt_tokens=0,
         completion_tokens=0, retrieve_ms=0.0, generate_ms=0.0, total_ms=0.0,
     )  # fmt: skip
@@ -118,6 +128,19 @@ class RequestLog(DurableLog):
 def read_requests(settings: Settings, day: str) -> LoggedDay:
     """The day's entries of all processes, as rows of the lake's `requests` table."""
     return durable_log.read_day(log_folder(settings), day, request_row)
+
+
+def tokens_by_key(settings: Settings, day: str) -> dict[str, int]:
+    """Tokens of prompts and answers that were logged on a day, by the id of their API key."""
+    used: dict[str, int] = {}
+    for path in sorted((log_folder(settings) / day).glob("*.jsonl")):
+        with path.open("rb") as file:  # a day may be large: line by line
+            for line in file:
+                row = request_row(line)
+                if row is not None and row["key"]:
+                    tokens = row["prompt_tokens"] + row["completion_tokens"]
+                    used[row["key"]] = used.get(row["key"], 0) + tokens
+    return used
 
 
 def logged_days(settings: Settings) -> list[str]:

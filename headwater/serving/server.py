@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from fcntl import LOCK_EX, LOCK_NB, flock
 
 import uvicorn
@@ -17,6 +18,10 @@ from headwater.files import read_json, write_json
 from headwater.release import pointer
 from headwater.serving.app import create_app
 from headwater.serving.client import endpoint_file
+from headwater.serving.credentials import new_local_key, published, remembered
+from headwater.serving.key_ring import KeyRing
+from headwater.serving.keys import read_keys
+from headwater.serving.prompt_headers import prompt_headers
 from headwater.serving.runtime import Runtime, load_runtime
 from headwater.serving.service import Limits, Service
 from headwater.settings import Settings
@@ -36,8 +41,10 @@ def run_server(settings: Settings, port: int | None = None) -> None:
         port: instead of the settings' port; 0 takes a free one.
 
     Raises:
-        HeadwaterError: the port is taken, or an endpoint runs for this installation already.
+        HeadwaterError: the port is taken, an endpoint runs for this installation already, or others
+            would reach it and there is no key.
     """
+    _require_a_key(settings)
     with _only_one(settings):
         listener = _bind(settings.host, settings.port if port is None else port)
         url = _url(listener)
@@ -49,12 +56,14 @@ def run_server(settings: Settings, port: int | None = None) -> None:
             except OSError as error:  # it is a convenience: /readyz tells the same
                 log.warning("endpoint: %s", error)
 
+        secret, digest = new_local_key()
+        ring = KeyRing(settings, is_loopback=settings.is_loopback, local_digest=digest)
         service = Service(settings, swapped=tell)
         write_json(endpoint_file(settings), told)
         log.info("endpoint: %s", url)
         try:
-            with _signals_end_quietly():
-                _server(service).run(sockets=[listener])
+            with _signals_end_quietly(), published(settings, secret):
+                _server(service, ring).run(sockets=[listener])
         finally:
             endpoint_file(settings).unlink(missing_ok=True)
 
@@ -70,25 +79,31 @@ def serve_in_thread(
 ) -> Iterator[str]:
     """Serve within the block; gives the URL once the current release is loaded.
 
-    It is not announced in endpoint.json: it ends with the block, and is the caller's own.
+    It is not announced in endpoint.json: it ends with the block, and is the caller's own. So is its
+    local key, which `credentials.client_key` knows within this process.
 
     Raises:
-        HeadwaterError: there is no release, it cannot be loaded, or not in `timeout` seconds.
+        HeadwaterError: there is no release, it cannot be loaded, or not in `timeout` seconds; or
+            others would reach it and there is no key.
     """
+    _require_a_key(settings)
     if pointer.current(settings) is None:
         raise HeadwaterError(
             f"There is no release in {settings.root}.", mend="Run `headwater build`."
         )
+    secret, digest = new_local_key()
+    ring = KeyRing(settings, is_loopback=settings.is_loopback, local_digest=digest)
     listener = _bind(settings.host, port)
     service = Service(settings, limits=limits, load=load)
-    server = _server(service)
+    server = _server(service, ring)
     thread = threading.Thread(
         target=server.run, kwargs={"sockets": [listener]}, name="headwater-endpoint", daemon=True
     )
     thread.start()
     try:
         _wait_until_ready(service, thread, timeout)
-        yield _url(listener)
+        with remembered(url := _url(listener), secret):
+            yield url
     finally:
         server.should_exit = True
         thread.join()
@@ -136,9 +151,22 @@ def _wait_until_ready(service: Service, thread: threading.Thread, timeout: float
         time.sleep(0.02)
 
 
-def _server(service: Service) -> uvicorn.Server:
+def _require_a_key(settings: Settings) -> None:
+    """Others than this machine reach the endpoint only where there is somebody to let in."""
+    now = datetime.now(UTC)
+    keys = read_keys(settings).values()
+    if not settings.is_loopback and not any(key.state(now) == "active" for key in keys):
+        raise HeadwaterError(
+            f"The endpoint would listen on {settings.host} for other machines, and there is no"
+            " active API key.",
+            mend="Run `headwater keys create NAME`, or set HEADWATER_HOST=127.0.0.1.",
+        )
+
+
+def _server(service: Service, ring: KeyRing) -> uvicorn.Server:
     config = uvicorn.Config(
-        create_app(service),
+        create_app(service, ring),
+        http=prompt_headers(service.limits.head_seconds),
         log_config=None,  # the application's logging stays as it is
         access_log=False,  # the request log tells more
         server_header=False,

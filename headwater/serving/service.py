@@ -6,13 +6,12 @@ log entry, which is durable before the answer is called final.
 
 import asyncio
 import logging
-import math
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -28,10 +27,19 @@ from headwater.records import short
 from headwater.release import traffic
 from headwater.release.canary import Outcome, load_policy, ungrounded
 from headwater.release.traffic import Arm
-from headwater.serving.answer import Decoding, PromptTooLongError, Response, Turn
+from headwater.serving.admission import DayTokens, Gate
+from headwater.serving.answer import (
+    DeadlineError,
+    Decoding,
+    PromptTooLongError,
+    Response,
+    Turn,
+    deadline_error,
+)
 from headwater.serving.canary import CanaryWatch, Deaths, died_too_often
 from headwater.serving.footprint import Footprint, Meter
 from headwater.serving.in_flight import InFlight
+from headwater.serving.key_ring import ANYBODY, Caller
 from headwater.serving.metrics import Metrics
 from headwater.serving.openai_types import ApiError
 from headwater.serving.request_log import (
@@ -42,6 +50,7 @@ from headwater.serving.request_log import (
     log_folder,
     read_requests,
     session_of,
+    tokens_by_key,
 )
 from headwater.serving.runtime import Runtime, load_runtime
 from headwater.serving.spans import Trace, Tracing
@@ -59,11 +68,18 @@ class Limits:
     """What one endpoint takes on."""
 
     # The engine generates one at a time; the second looks up its passages meanwhile. More would
-    # wait inside the engine, where a client that leaves is noticed only when its turn comes.
+    # wait for the engine, where a client that leaves is noticed only when its turn comes.
     workers: int = 2
     waiting: int = 32  # requests that may wait beyond those; more are told to come back
+    share: float = 0.5  # part of all places that one key may hold, or one user where there are none
+    deadline: float = 60.0  # seconds a request has where it names none
+    longest_deadline: float = 300.0  # seconds it has at most, whatever it names
+    head_seconds: float = 10.0  # for a request's head to arrive
+    body_seconds: float = 30.0  # ... and for its body
     message_chars: int = 8_000
     messages: int = 64
+    # Of all messages together. Of those the newest that the model's context holds are shown to it.
+    prompt_tokens: int = 8_192
     answer_tokens: int = 512
     embedding_texts: int = 256
     embeddings_waiting: int = 8
@@ -85,6 +101,9 @@ class Job:
         spans: its trace, of the same id.
         user: names the user or session, who stays with one arm; None where nobody is named.
         key: the user, or the trace where there is none.
+        caller: who pays for it.
+        client: whose share of the places it takes; "" for nobody's.
+        until: its deadline, a moment of `time.perf_counter`.
         release, arm: what answers, known with the first event.
     """
 
@@ -96,16 +115,21 @@ class Job:
         spans: Trace,
         streamed: bool,
         user: str | None = None,
+        caller: Caller = ANYBODY,
+        seconds: float,
     ) -> None:
         self.spans, self.trace, self.started = spans, spans.id, spans.started
         self.turns, self.decoding, self.streamed = turns, decoding, streamed
         self.user, self.key = user, user or self.trace
+        self.caller, self.client = caller, client_of(caller, user)
         self.arm: Arm = "champion"
         self.time = datetime.now(UTC)
+        self.until = self.started + seconds
         self.release = ""
         self.cancelled = threading.Event()
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[str | Finished | Exception] = asyncio.Queue()
+        self._alarm: asyncio.TimerHandle | None = None
 
     async def next(self) -> str | Finished:
         """The next piece, or the end.
@@ -127,6 +151,17 @@ class Job:
     def cancel(self) -> None:
         """The client went away: stop at the next token. Harmless after the end."""
         self.cancelled.set()
+
+    def at_deadline(self, call: Callable[[], None]) -> None:
+        """Have the event loop call this when the deadline passes, unless the job has ended."""
+        left = max(0.0, self.until - time.perf_counter())
+        self._alarm = self._loop.call_later(left, call)
+
+    def ended(self) -> None:
+        """Called by the worker: the deadline matters no more."""
+        if self._alarm is not None:
+            with suppress(RuntimeError):  # the loop has ended, and its alarms with it
+                self._loop.call_soon_threadsafe(self._alarm.cancel)
 
     def post(self, event: str | Finished | Exception) -> None:
         """Called by the worker."""
@@ -176,9 +211,12 @@ class Service:
         self._deaths = Deaths(settings.serving / "canary.json")
         self._log = RequestLog(log_folder(settings))
         self._in_flight = InFlight(settings.serving / "in_flight")
-        self._chats = _Gate(self.limits.workers + self.limits.waiting)
-        self._embeddings = _Gate(1 + self.limits.embeddings_waiting)
+        share = self.limits.share
+        self._chats = Gate(self.limits.workers + self.limits.waiting, share)
+        self._embeddings = Gate(1 + self.limits.embeddings_waiting, share)
+        self._tokens = DayTokens(tokens_by_key(settings, datetime.now(UTC).date().isoformat()))
         self._workers = ThreadPoolExecutor(self.limits.workers, "headwater-chat")
+        self._late = ThreadPoolExecutor(1, "headwater-late")
         self._encoding = ThreadPoolExecutor(1, "headwater-embed")
         self._shadows = ThreadPoolExecutor(1, "headwater-shadow")
         self._shadow_free = threading.Semaphore(self.limits.shadows_waiting)
@@ -191,6 +229,7 @@ class Service:
     def close(self) -> None:
         """End the work at hand, then free the release and close the log."""
         self._workers.shutdown()
+        self._late.shutdown()
         self._shadows.shutdown()
         self._encoding.shutdown()
         self.deployment.close()
@@ -206,33 +245,56 @@ class Service:
         *,
         streamed: bool,
         user: str | None = None,
-        caller: str | None = None,
+        parent: str | None = None,
+        caller: Caller = ANYBODY,
+        seconds: float | None = None,
     ) -> Job:
         """Take on a chat request.
 
         Args:
             user: names the user or session, who stays with one release while a canary runs.
-            caller: W3C `traceparent` of the trace that it is a part of for whoever asks.
+            parent: W3C `traceparent` of the trace that it is a part of for whoever asks.
+            caller: who pays for it.
+            seconds: until its deadline; None for the default. The limits bound it.
 
         Raises:
             NotReadyError: no release is loaded.
-            ApiError: too many wait already (429).
+            ApiError: too many wait already, or the caller has used its quota (429).
         """
         with self.deployment.lease():
             pass
-        self._chats.enter()
-        started = time.perf_counter()
-        spans = self._tracing.start(caller=caller)
-        job = Job(turns, decoding, spans=spans, streamed=streamed, user=user)
+        job = Job(
+            turns,
+            decoding,
+            spans=self._tracing.start(caller=parent),
+            streamed=streamed,
+            user=user,
+            caller=caller,
+            seconds=self._seconds(seconds),
+        )
+        self._chats.enter(job.client)
         try:
-            session = session_of(job.key)
-            self._in_flight.note(job.trace, time=job.time, session=session, streamed=streamed)
+            self._tokens.reserve(caller.key, caller.tokens_per_day, decoding.max_tokens)
+        except ApiError:
+            self._chats.leave(0.0, job.client)
+            raise
+        try:
+            self._note(job)
         except HeadwaterError:
-            self._chats.leave(time.perf_counter() - started)
+            self._settle(job, None)
+            self._chats.leave(0.0, job.client)
             raise
         self.metrics.in_flight.inc()
-        self._workers.submit(self._work, job)
+        work = self._workers.submit(self._work, job)
+        job.at_deadline(lambda: self._give_up(job, work))
         return job
+
+    def _note(self, job: Job) -> None:
+        """Keep what a kill must not make unknown."""
+        session = session_of(job.key)
+        self._in_flight.note(
+            job.trace, time=job.time, session=session, key=job.caller.key, streamed=job.streamed
+        )
 
     def _log_what_was_cut(self) -> None:
         """Give an entry to each request that an endpoint was killed with: its client saw a cut."""
@@ -246,24 +308,57 @@ class Service:
             if cut:
                 log.warning("endpoint: %d requests were cut off by a kill", len(cut))
 
+    def _seconds(self, asked: float | None) -> float:
+        limits = self.limits
+        return min(limits.deadline if asked is None else asked, limits.longest_deadline)
+
+    def _give_up(self, job: Job, work: Future[None]) -> None:
+        """The deadline has passed: a job that no worker has begun ends here, in the event loop."""
+        if work.cancel():
+            self._late.submit(self._conclude, job, None, "deadline", as_api_error(deadline_error()))
+
     def recent_answers(self) -> int:
         """Answers of the champion in the last minutes that the canary's policy names."""
         since = time.monotonic() - 60 * self.canary.policy.recent_minutes
         return sum(answered > since for answered in tuple(self._answered))
 
-    async def embed(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.float32], int, str]:
+    async def embed(
+        self,
+        texts: Sequence[str],
+        *,
+        user: str | None = None,
+        caller: Caller = ANYBODY,
+        seconds: float | None = None,
+    ) -> tuple[npt.NDArray[np.float32], int, str]:
         """Vectors of texts, their tokens in all, and the release whose encoder made them.
 
+        Args:
+            user, caller, seconds: as for `submit`.
+
         Raises:
-            ApiError: too many requests wait (429), or a text is longer than the encoder reads.
+            ApiError: too many requests wait or the caller has used its quota (429), a text is
+                longer than the encoder reads, or the deadline has passed (504).
         """
-        self._embeddings.enter()
-        started = time.perf_counter()
+        client = client_of(caller, user)
+        self._embeddings.enter(client)
+        try:
+            self._tokens.reserve(caller.key, caller.tokens_per_day, 0)
+        except ApiError:
+            self._embeddings.leave(0.0, client)
+            raise
+        started, day = time.perf_counter(), datetime.now(UTC).date().isoformat()
         future = self._encoding.submit(self._embed, texts)
-        future.add_done_callback(
-            lambda _: self._embeddings.leave(time.perf_counter() - started),
-        )
-        return await asyncio.wrap_future(future)
+
+        def ended(done: Future[tuple[npt.NDArray[np.float32], int, str]]) -> None:
+            self._embeddings.leave(time.perf_counter() - started, client)
+            if not done.cancelled() and done.exception() is None:
+                self._tokens.settle(caller.key, 0, day=day, tokens=done.result()[1])
+
+        future.add_done_callback(ended)
+        try:  # one that waits is dropped; one at work ends, for its texts are few
+            return await asyncio.wait_for(asyncio.wrap_future(future), self._seconds(seconds))
+        except TimeoutError as error:
+            raise as_api_error(deadline_error()) from error
 
     def _embed(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.float32], int, str]:
         with self.deployment.lease() as runtime:
@@ -291,18 +386,38 @@ class Service:
         status: Status = "ok"
         failure: Exception | None = None
         try:
+            if time.perf_counter() >= job.until:
+                raise deadline_error()
             with self.deployment.lease_for(job.user) as (job.arm, runtime):
                 job.release = runtime.id
                 self._in_flight.note(job.trace, release=job.release, arm=job.arm)
-                response = Response(runtime, job.turns, job.decoding, stages=job.spans)
+                self._check_length(runtime, job.turns)
+                response = Response(
+                    runtime, job.turns, job.decoding, stages=job.spans, until=job.until
+                )
                 with closing(cast("Any", iter(response))) as pieces:
                     self._pump(job, pieces)
         except Exception as error:  # noqa: BLE001 - the client must get an end, whatever it is
-            failure, status = as_api_error(error), "error"
+            failure = as_api_error(error)
+            status = "deadline" if isinstance(error, DeadlineError) else "error"
             job.spans.fail(type(error).__name__)
         if failure is None and job.cancelled.is_set():
             status = "aborted"
+        elif failure is None and response is not None and response.is_late:
+            status = "deadline"
         worked = time.perf_counter() - began
+        failure = self._conclude(job, response, status, failure)
+        self._learn(job, response, failure, worked)
+
+    def _conclude(
+        self, job: Job, response: Response | None, status: Status, failure: Exception | None
+    ) -> Exception | None:
+        """The end of every job: its log entry, its numbers, and what its client is told.
+
+        Returns:
+            The failure; another one where the log entry could not be written.
+        """
+        job.ended()
         try:
             started = time.perf_counter()
             self._write(job, response, status)
@@ -312,14 +427,34 @@ class Service:
             failure, status = as_api_error(error), "error"
             job.spans.fail(type(error).__name__)
         self._count(job, response, status)
-        self._chats.leave(job.seconds)
+        self._settle(job, response)
+        self._chats.leave(job.seconds, job.client)
         self.metrics.in_flight.dec()
         if failure is not None:
             job.post(failure)
         elif response is not None:
             job.post(Finished(response=response))
         job.spans.end()
-        self._learn(job, response, failure, worked)
+        return failure
+
+    def _settle(self, job: Job, response: Response | None) -> None:
+        used = response.prompt_tokens + response.completion_tokens if response else 0
+        day = job.time.date().isoformat()
+        self._tokens.settle(job.caller.key, job.decoding.max_tokens, day=day, tokens=used)
+
+    def _check_length(self, runtime: Runtime, turns: Sequence[Turn]) -> None:
+        most = self.limits.prompt_tokens
+        texts = [turn.content for turn in turns]
+        if sum(len(text.encode()) for text in texts) <= most:
+            return  # no token is shorter than a byte
+        if (tokens := sum(runtime.engine.count_tokens(text) for text in texts)) > most:
+            raise ApiError(
+                400,
+                f"The messages have {tokens} tokens together; at most {most} are taken. Leave out"
+                " the oldest.",
+                param="messages",
+                code="context_length_exceeded",
+            )
 
     def _learn(
         self, job: Job, response: Response | None, failure: Exception | None, seconds: float
@@ -451,32 +586,11 @@ class Service:
         self._tell(release)
 
 
-class _Gate:
-    """Bounds requests at work and waiting, and tells those beyond it when to come back."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit, self._inside, self._seconds = limit, 0, 1.0
-        self._lock = threading.Lock()
-
-    def enter(self) -> None:
-        with self._lock:
-            if self._inside >= self._limit:
-                # A place is free long before, but a newcomer would wait about as long again.
-                wait = math.ceil(min(60.0, max(1.0, self._seconds / 2)))
-                raise ApiError(
-                    429,
-                    f"{self._inside} requests are waiting already. Retry after {wait} s.",
-                    kind="rate_limit_error",
-                    code="queue_full",
-                    retry_after=wait,
-                )
-            self._inside += 1
-
-    def leave(self, seconds: float) -> None:
-        """One less inside; `seconds` is how long it was, queue and all."""
-        with self._lock:
-            self._inside -= 1
-            self._seconds += 0.2 * (seconds - self._seconds)
+def client_of(caller: Caller, user: str | None) -> str:
+    """Whose share of the places a request takes: the key's, else that of the user it names."""
+    if caller.is_local:
+        return ""
+    return f"key {caller.key}" if caller.key else f"user {user}" if user else ""
 
 
 def as_api_error(error: Exception) -> ApiError:
@@ -485,6 +599,8 @@ def as_api_error(error: Exception) -> ApiError:
         return error
     if isinstance(error, PromptTooLongError):
         return ApiError(400, str(error), param="messages", code="context_length_exceeded")
+    if isinstance(error, DeadlineError):
+        return ApiError(504, str(error), kind="server_error", code="deadline_exceeded")
     if isinstance(error, NotReadyError):
         return ApiError(503, str(error), kind="server_error", code="not_ready", retry_after=1)
     log.error("endpoint: a request failed", exc_info=error)
@@ -499,6 +615,7 @@ class _Shadowed:
         self.spans, self.trace, self.started = spans, spans.id, spans.started
         self.time, self.turns, self.streamed = job.time, job.turns, False
         self.release, self.arm, self.key = release, "shadow", job.key
+        self.caller = ANYBODY  # nobody asked, so nobody pays
 
     @property
     def seconds(self) -> float:
@@ -522,6 +639,7 @@ def _entry(
         release=job.release,
         arm=job.arm,
         session=session_of(job.key),
+        key=job.caller.key,
         question=response.question if response else "",
         answer=response.text if response else "",
         status=status,

@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from headwater.errors import HeadwaterError
+from headwater.files import signature
 from headwater.release import traffic
 from headwater.release.traffic import Arm, Spread, Traffic
 from headwater.serving.runtime import Runtime
@@ -220,7 +220,9 @@ class Deployment:
 
     def _signature(self) -> object:
         """Changes whenever the pointer or the traffic does."""
-        return [_stat(self._settings.releases / name) for name in ("current.json", "traffic.json")]
+        return [
+            signature(self._settings.releases / name) for name in ("current.json", "traffic.json")
+        ]
 
     def _leave(self, slot: _Slot) -> None:
         with self._uses:
@@ -236,14 +238,6 @@ class Deployment:
             unused = slot.users == 0
         if unused:
             slot.runtime.close()
-
-
-def _stat(path: Path) -> object:
-    try:
-        stat = path.stat()
-    except FileNotFoundError:
-        return None
-    return stat.st_mtime_ns, stat.st_ino, stat.st_size
 
 
 def as_headwater(error: Exception) -> HeadwaterError:

@@ -57,7 +57,7 @@ def ask(
         rows.append(
             {
                 "day": day, "trace": f"{release[:6]}-{day}-{number:05d}", "release": release,
-                "arm": "champion", "session": "s", "ungrounded": 0.5, "guard": [],
+                "arm": "champion", "session": "s", "key": "", "ungrounded": 0.5, "guard": [],
                 "time": start + timedelta(minutes=number % 1440), "status": status,
                 "question": f"What has {words[0]} to do with {words[1]} and {words[2]} "
                 f"{random.integers(100, 1000)}?",

@@ -30,6 +30,7 @@ class FakeStream:
 
     def __init__(self, pieces: Sequence[str]) -> None:
         self.pieces, self.completion, self.closed, self.busy_ms = pieces, None, False, 1.0
+        self.is_late = False
 
     def __iter__(self) -> Iterator[str]:
         said = 0

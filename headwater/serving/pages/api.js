@@ -1,5 +1,7 @@
 // Calls of the endpoint's API. Knows routes and errors, nothing of the pages.
 
+import { askForKey, keyHeader, forgetKey } from "/pages/key.js";
+
 /** An answer that says no; `message` is for people. */
 export class ApiError extends Error {
   constructor(status, message) {
@@ -8,28 +10,33 @@ export class ApiError extends Error {
   }
 }
 
-/** The response to a request, if it is good. */
+/** The response to a request, if it is good; asks for a key where one is needed. */
 async function call(path, { body, signal } = {}) {
-  let response;
-  try {
-    response = await fetch(path, {
-      method: body === undefined ? "GET" : "POST",
-      headers: body === undefined ? {} : { "Content-Type": "application/json" },
-      body: body === undefined ? undefined : JSON.stringify(body),
-      signal,
-    });
-  } catch (error) {
-    if (error.name === "AbortError") throw error;
-    throw new ApiError(0, "The endpoint cannot be reached.");
+  for (;;) {
+    const sent = keyHeader();
+    let response;
+    try {
+      response = await fetch(path, {
+        method: body === undefined ? "GET" : "POST",
+        headers: { ...sent, ...(body === undefined ? {} : { "Content-Type": "application/json" }) },
+        body: body === undefined ? undefined : JSON.stringify(body),
+        signal,
+      });
+    } catch (error) {
+      if (error.name === "AbortError") throw error;
+      throw new ApiError(0, "The endpoint cannot be reached.");
+    }
+    if (response.ok) return response;
+    let message = `The endpoint answered ${response.status}.`;
+    try {
+      message = (await response.json()).error.message;
+    } catch {
+      // No JSON: the status says what there is to say.
+    }
+    if (response.status !== 401) throw new ApiError(response.status, message);
+    forgetKey(sent);
+    if (!(await askForKey(message))) throw new ApiError(401, message);
   }
-  if (response.ok) return response;
-  let message = `The endpoint answered ${response.status}.`;
-  try {
-    message = (await response.json()).error.message;
-  } catch {
-    // No JSON: the status says what there is to say.
-  }
-  throw new ApiError(response.status, message);
 }
 
 /** Ask a question. Calls `begun` with the trace and release, then `piece` with each text; gives the citations. */
@@ -81,8 +88,14 @@ export async function sourceText({ uri, start, end }) {
   return (await call(`/v1/documents?${new URLSearchParams({ uri, start, end })}`)).json();
 }
 
-/** Id of the release that answers, or null. */
+/** Id of the release that answers, or null; undefined where nobody gives the key that it takes. */
 export async function currentRelease() {
-  const response = await fetch("/readyz");
-  return (await response.json()).release;
+  for (;;) {
+    const sent = keyHeader();
+    const ready = await (await fetch("/readyz", { headers: sent })).json();
+    if (!ready.needs_key) return ready.release;
+    forgetKey(sent);
+    const why = sent.Authorization ? "This endpoint does not take that key." : "This endpoint needs an API key.";
+    if (!(await askForKey(why))) return undefined;
+  }
 }

@@ -39,7 +39,7 @@ export async function showRelease() {
     const release = await currentRelease();
     document.getElementById("release").textContent = release
       ? `release ${release.slice(0, 12)}`
-      : "no release yet";
+      : release === undefined ? "no key" : "no release yet";
   } catch {
     document.getElementById("release").textContent = "not reachable";
   }
