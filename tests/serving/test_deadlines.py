@@ -99,7 +99,7 @@ def test_what_waits_longer_is_dropped_without_work(
 
 def test_its_place_is_free_at_once(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     held = Held(monkeypatch)
-    thread = threading.Thread(target=lambda: chat(endpoint))
+    thread = threading.Thread(target=lambda: chat(endpoint, deadline="200"))
     thread.start()
     assert held.started.acquire(timeout=20)
     for _ in range(6):  # three may wait
