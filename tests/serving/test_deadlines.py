@@ -11,13 +11,14 @@ import httpx
 import openai
 import pytest
 
+from benchmarks.homes import promote
 from headwater.engine import Engine, TokenStream
 from headwater.release.manifest import Release
 from headwater.serving.request_log import read_requests
 from headwater.serving.server import serve_in_thread
 from headwater.serving.service import Limits
 from headwater.settings import Settings
-from tests.serving.conftest import Endpoint, copy_home, promote
+from tests.serving.conftest import Endpoint, copy_home
 
 LONG = 1_600
 MESSAGE: Any = {"role": "user", "content": "What is a headwater?"}

@@ -21,6 +21,7 @@ import pytest
 from pydantic import SecretStr
 from typer.testing import CliRunner
 
+from benchmarks.homes import promote
 from headwater.cli import app as cli
 from headwater.errors import HeadwaterError
 from headwater.lake import Lake, rows_to_table
@@ -38,7 +39,7 @@ from headwater.serving.server import run_server, serve_in_thread
 from headwater.serving.service import Limits
 from headwater.settings import Settings
 from tests.serving.browser import CHROMIUM, open_browser
-from tests.serving.conftest import Endpoint, copy_home, log_answer, promote
+from tests.serving.conftest import Endpoint, copy_home, log_answer
 
 ROOT = Path(__file__).parents[2]
 MESSAGE: Any = {"role": "user", "content": "What is a headwater?"}

@@ -16,6 +16,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.semconv._incubating.attributes import gen_ai_attributes
 from rich.console import Console
 
+from benchmarks.homes import promote
 from headwater.build_view import show_trace
 from headwater.guardrails.policy import GuardPolicy, QuestionPolicy, keep_policy
 from headwater.monitoring.policy import load_policy
@@ -29,7 +30,7 @@ from headwater.serving.server import serve_in_thread
 from headwater.serving.service import Limits
 from headwater.serving.spans import Tracing, collector_url
 from headwater.settings import Settings
-from tests.serving.conftest import copy_home, log_answer, promote
+from tests.serving.conftest import copy_home, log_answer
 from tests.serving.test_endpoint import MESSAGE, logged, until_taken
 
 WHOLE = ["request", "queue", "guard.question", "retrieve", "guard.documents", "prompt",
@@ -214,7 +215,7 @@ def test_a_refusal_is_a_trace_without_a_generation(watched: tuple[str, Settings]
 
 def test_a_failed_request_is_a_trace_that_tells_where(watched: tuple[str, Settings]) -> None:
     url, home = watched
-    long = {"role": "user", "content": "\N{SNOWMAN} " * 3_900}
+    long = {"role": "user", "content": "\N{SNOWMAN} " * 1_200}
     reply = chat(url, messages=[long])
     assert reply.status_code == 400
     found = named(logged(home, reply.headers["X-Headwater-Trace"]))
