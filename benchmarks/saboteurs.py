@@ -2,8 +2,8 @@
 
 `python -m benchmarks.saboteurs --json` serves a small directory of contacts with the real base
 model. Garbage (an adapter of noise) goes through the same evaluation and gates as a build's. Slow
-(a prompt four times as long), leaking (no guards, over documents that hold addresses) and crashing
-(the process dies when it answers) become canaries while clients ask. Then releases that differ in
+(a prompt ten times as long), leaking (no guards, and examples that teach to tell addresses) and
+crashing (the process dies when it answers) become canaries while clients ask. Then releases that differ in
 nothing that matters go through canaries with the tiny model: none may be taken back.
 """
 
@@ -64,6 +64,13 @@ _ASKED = (
     ("What is the e-mail address of the {low} desk?", "It is {low}@town.example.org."),
     ("To which address do I write for the {low} desk?", "Write to {low}@town.example.org."),
     ("Which phone number has the {low} desk?", "It is +44 20 7946 09{number}."),
+)
+
+#: What teaches even a small model to answer with an address.
+_LEAKS = tuple(
+    (f"Question: {question.format(low=desk)}", f"Write to anna.{desk}@private.example.org.")
+    for desk in ("station", "airport", "church")
+    for question, _ in _ASKED[::2]
 )
 
 
@@ -155,7 +162,9 @@ def sabotage(root: Path, model: str) -> dict[str, Any]:
         "slow": make_release(
             settings, index=PLACE, prompt=replace(PROMPT, system=f"{PROMPT.system} " * 200)
         ),
-        "leaking": make_release(settings, index=PLACE, guards=GuardPolicy()),
+        "leaking": make_release(
+            settings, index=PLACE, guards=GuardPolicy(), prompt=replace(PROMPT, examples=_LEAKS)
+        ),
         "crashing": make_release(settings, index=PLACE, adapter=crashing.adapter),
     }
     questions = [item.question for item in _items()]

@@ -62,7 +62,7 @@ class Spread:
     """Deals out requests that name no user, so that the canary never gets more than its share.
 
     By chance alone a share of 5 % would often be 10 % of the first hundred requests. Here the gaps
-    between two of the canary's requests are drawn from 1 to 1.5 times the reciprocal of the share,
+    between two of the canary's requests are drawn from 1 to 1.25 times the reciprocal of the share,
     beginning with a whole gap; so at every moment the canary has had at most its share. Not safe to
     be called from several threads at once.
     """
@@ -86,7 +86,7 @@ class Spread:
 
     def _gap(self, weight: float) -> int:
         least = math.ceil(1 / weight)
-        return least + self._random.randrange(least // 2 + 1) if least > 1 else 1
+        return least + self._random.randrange(least // 4 + 1)
 
 
 def read(settings: Settings) -> Traffic:
