@@ -54,7 +54,7 @@ def create(
 
 @app.command("list")
 @reports_errors
-def list_keys(*, as_json: Json = False) -> None:
+def list_(*, as_json: Json = False) -> None:
     """Every key, also revoked and expired ones; never a secret."""
     from headwater.serving.keys import read_keys
 

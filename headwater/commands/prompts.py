@@ -22,7 +22,7 @@ Note = Annotated[str, typer.Option("--note", "-m", help="What changed and why, f
 
 @app.command("list")
 @reports_errors
-def prompts_list(*, as_json: Json = False) -> None:
+def list_(*, as_json: Json = False) -> None:
     """Every version; `candidate` is in force, `champion` is the last release's."""
     from headwater.datasets.prompt_registry import read_versions
 
@@ -44,7 +44,7 @@ def prompts_list(*, as_json: Json = False) -> None:
 
 @app.command("show")
 @reports_errors
-def prompts_show(version: Version = "candidate", *, as_json: Json = False) -> None:
+def show(version: Version = "candidate", *, as_json: Json = False) -> None:
     """One version, as the YAML that `add` takes."""
     from headwater.datasets import prompt_registry
     from headwater.datasets.prompt_forms import to_messages, to_yaml
@@ -69,7 +69,7 @@ def prompts_show(version: Version = "candidate", *, as_json: Json = False) -> No
 
 @app.command("edit")
 @reports_errors
-def prompts_edit(version: Version = "candidate", *, note: Note = "", as_json: Json = False) -> None:
+def edit(version: Version = "candidate", *, note: Note = "", as_json: Json = False) -> None:
     """Open a version in $EDITOR; what you save is a new version, and in force.
 
     The next build evaluates it and makes a release candidate with it.
@@ -101,7 +101,7 @@ def prompts_edit(version: Version = "candidate", *, note: Note = "", as_json: Js
 
 @app.command("add")
 @reports_errors
-def prompts_add(
+def add(
     file: Annotated[Path, typer.Argument(help="YAML, as `headwater prompts show` prints it.")],
     *,
     note: Note = "",
@@ -119,7 +119,7 @@ def prompts_add(
 
 @app.command("use")
 @reports_errors
-def prompts_use(
+def use(
     version: Annotated[str, typer.Argument(help="A number, or `champion`.")],
     *,
     as_json: Json = False,
