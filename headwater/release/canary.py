@@ -6,7 +6,7 @@ Every signal is a badness from 0 to 1, and its tests may be looked at after ever
 
 import re
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from statistics import quantiles
@@ -20,7 +20,7 @@ from headwater.evaluation.sequential import Comparison
 Signal = Literal["error", "refused", "slow", "ungrounded", "leaked"]
 Verdict = Literal["promote", "take_back", "continue"]
 #: Champion answers by which "slow" is defined, and how many there must be.
-_RECENT, _ENOUGH = 200, 20
+RECENT, _ENOUGH = 200, 20
 #: Times the champion's ninth decile.
 _SLOW = 1.5
 _WORD = re.compile(r"\w{4,}")
@@ -84,14 +84,18 @@ class Judgement:
 
 
 class Judge:
-    """Takes outcomes of both arms as they come, and says at any time what they show."""
+    """Takes outcomes of both arms as they come, and says at any time what they show.
 
-    def __init__(self, policy: CanaryPolicy) -> None:
+    Args:
+        usual_seconds: of the champion's latest answers before the canary began.
+    """
+
+    def __init__(self, policy: CanaryPolicy, usual_seconds: Iterable[float] = ()) -> None:
         self.policy = policy
         self._comparisons = {
             signal: Comparison(margin=margin) for signal, margin in policy.margins.items()
         }
-        self._champion_seconds: deque[float] = deque(maxlen=_RECENT)
+        self._champion_seconds: deque[float] = deque(usual_seconds, maxlen=RECENT)
         self._answers = 0
 
     def add(self, outcome: Outcome, *, canary: bool) -> None:

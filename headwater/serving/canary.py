@@ -6,6 +6,7 @@ Knows outcomes of requests and the traffic; not how a request is answered.
 import logging
 import os
 import threading
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,14 @@ from headwater.errors import HeadwaterError
 from headwater.files import read_json, write_json
 from headwater.records import short
 from headwater.release import traffic
-from headwater.release.canary import CanaryPolicy, Judge, Judgement, Outcome, as_mapping
+from headwater.release.canary import (
+    RECENT,
+    CanaryPolicy,
+    Judge,
+    Judgement,
+    Outcome,
+    as_mapping,
+)
 from headwater.release.traffic import Arm, Traffic
 from headwater.settings import Settings
 
@@ -40,12 +48,18 @@ class CanaryWatch:
         self._lock = threading.Lock()
         self._canary: str | None = None
         self._judge = Judge(policy)
+        self._usual_seconds: deque[float] = deque(maxlen=RECENT)
         self._weight = 0.0
 
     def judgement(self) -> Judgement | None:
         """What the evidence on the canary shows now; None without a canary."""
         with self._lock:
             return self._judge.judgement() if self._canary else None
+
+    def champion_took(self, seconds: float) -> None:
+        """The champion has answered while there was no canary; by this a canary is slow or not."""
+        with self._lock:
+            self._usual_seconds.append(seconds)
 
     def observe(self, now: Traffic, arm: Arm, release: str, outcome: Outcome) -> None:
         """Take in what a request has shown, and promote the canary or take it back if that decides.
@@ -58,7 +72,8 @@ class CanaryWatch:
             return
         with self._lock:
             if now.canary != self._canary:
-                self._canary, self._judge, self._weight = now.canary, Judge(self.policy), now.weight
+                self._canary, self._weight = now.canary, now.weight
+                self._judge = Judge(self.policy, self._usual_seconds)
             if release not in (now.canary, now.champion):
                 return  # it began before the canary did
             self._judge.add(outcome, canary=arm == "canary")

@@ -474,6 +474,8 @@ class Service:
             if now.canary is not None:
                 outcome = self._outcome(response, failure, seconds)
                 self.canary.observe(now, job.arm, job.release, outcome)
+            elif failure is None:
+                self.canary.champion_took(seconds)
         except (HeadwaterError, OSError) as error:
             log.error("canary: %s", error)
         if now.shadow is not None and self._shadow_free.acquire(blocking=False):

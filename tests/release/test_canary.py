@@ -103,6 +103,14 @@ def test_slow_is_relative_to_the_champion_not_to_a_clock():
     assert judge.judgement().evidence["slow"]["harm"] <= 1
 
 
+def test_what_the_champion_took_before_tells_a_slow_canary_at_once():
+    for before, tells in (([1.0] * 30, True), ([], False)):
+        judge = Judge(POLICY, before)
+        judge.add(GOOD, canary=False)
+        judge.add(replace(GOOD, seconds=9.0), canary=True)
+        assert (judge.judgement().evidence["slow"]["harm"] > 1) is tells
+
+
 def test_who_needs_a_canary():
     assert need(POLICY, ["adapter", "index"], 500).canary
     assert not need(POLICY, ["index"], 500).canary
