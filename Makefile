@@ -4,9 +4,11 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# One more than there are cores, at most 4: some tests wait for daemons and for processes to die.
+WORKERS ?= $(shell n=$$(( $$(nproc) + 1 )); echo $$(( n < 4 ? n : 4 )))
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo dev test check bench clean lock
+.PHONY: demo dev test test-loop check bench clean lock
 
 demo: $(STAMP)  ## documents to endpoint, then three answers
 	@$(BIN)/headwater build
@@ -21,7 +23,10 @@ dev: $(STAMP)  ## Dagster UI and daemon, endpoint, MLflow UI, until Ctrl-C
 	@exec $(BIN)/headwater dev
 
 test: $(STAMP)  ## every test
-	$(BIN)/pytest -q -n auto --maxprocesses 4 --dist worksteal
+	$(BIN)/pytest -q -n $(WORKERS) --dist worksteal
+
+test-loop: $(STAMP)  ## the closed loop with the tiny model, about ten minutes
+	$(BIN)/pytest -q -m loop
 
 check: $(STAMP)  ## lint, format, types, layers, definitions
 	$(BIN)/ruff check .
