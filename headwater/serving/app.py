@@ -23,7 +23,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from headwater.errors import HeadwaterError
 from headwater.release.canary import as_mapping
 from headwater.serving.answer import Decoding, Turn
+from headwater.serving.errors import as_api_error
 from headwater.serving.feedback_routes import feedback_router
+from headwater.serving.job import Finished, Job
 from headwater.serving.key_gate import KeyGate
 from headwater.serving.key_ring import Caller, KeyRing
 from headwater.serving.openai_types import (
@@ -36,7 +38,7 @@ from headwater.serving.openai_types import (
     usage,
 )
 from headwater.serving.pages_routes import pages_router
-from headwater.serving.service import Finished, Job, Limits, Service, as_api_error
+from headwater.serving.service import Limits, Service
 from headwater.settings import is_loopback
 
 T = TypeVar("T")

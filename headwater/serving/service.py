@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -22,28 +22,28 @@ import numpy.typing as npt
 
 from headwater.documents.tokens import token_counter
 from headwater.errors import HeadwaterError
-from headwater.guardrails.decisions import told
 from headwater.records import short
 from headwater.release import traffic
-from headwater.release.canary import Outcome, load_policy, ungrounded
+from headwater.release.canary import Outcome, load_policy
 from headwater.release.traffic import Arm
 from headwater.serving.admission import DayTokens, Gate
 from headwater.serving.answer import (
     DeadlineError,
     Decoding,
-    PromptTooLongError,
     Response,
     Turn,
     deadline_error,
 )
 from headwater.serving.canary import CanaryWatch, Deaths, died_too_often
-from headwater.serving.footprint import Footprint, Meter
+from headwater.serving.entry import entry_of, ungrounded_of
+from headwater.serving.errors import as_api_error
+from headwater.serving.footprint import Meter
 from headwater.serving.in_flight import InFlight
+from headwater.serving.job import Finished, Job, Twin, client_of
 from headwater.serving.key_ring import ANYBODY, Caller
 from headwater.serving.metrics import Metrics
 from headwater.serving.openai_types import ApiError
 from headwater.serving.request_log import (
-    RequestEntry,
     RequestLog,
     Status,
     cut_entry,
@@ -53,8 +53,8 @@ from headwater.serving.request_log import (
     tokens_by_key,
 )
 from headwater.serving.runtime import Runtime, load_runtime
-from headwater.serving.spans import Trace, Tracing
-from headwater.serving.swap import Deployment, NotReadyError
+from headwater.serving.spans import Tracing
+from headwater.serving.swap import Deployment
 from headwater.settings import Settings
 
 log = logging.getLogger("headwater")
@@ -84,96 +84,6 @@ class Limits:
     embedding_texts: int = 256
     embeddings_waiting: int = 8
     shadows_waiting: int = 4  # answers of a shadow at work or waiting; those beyond are left out
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finished:
-    """The end of an answer that is durable in the log."""
-
-    response: Response
-
-
-class Job:
-    """One chat request on its way; made and read in the event loop, filled by a worker.
-
-    Attributes:
-        trace: names the request.
-        spans: its trace, of the same id.
-        user: names the user or session, who stays with one arm; None where nobody is named.
-        key: the user, or the trace where there is none.
-        caller: who pays for it.
-        client: whose share of the places it takes; "" for nobody's.
-        until: its deadline, a moment of `time.perf_counter`.
-        release, arm: what answers, known with the first event.
-    """
-
-    def __init__(
-        self,
-        turns: Sequence[Turn],
-        decoding: Decoding,
-        *,
-        spans: Trace,
-        streamed: bool,
-        user: str | None = None,
-        caller: Caller = ANYBODY,
-        seconds: float,
-    ) -> None:
-        self.spans, self.trace, self.started = spans, spans.id, spans.started
-        self.turns, self.decoding, self.streamed = turns, decoding, streamed
-        self.user, self.key = user, user or self.trace
-        self.caller, self.client = caller, client_of(caller, user)
-        self.arm: Arm = "champion"
-        self.time = datetime.now(UTC)
-        self.until = self.started + seconds
-        self.release = ""
-        self.cancelled = threading.Event()
-        self._loop = asyncio.get_running_loop()
-        self._events: asyncio.Queue[str | Finished | Exception] = asyncio.Queue()
-        self._alarm: asyncio.TimerHandle | None = None
-
-    async def next(self) -> str | Finished:
-        """The next piece, or the end.
-
-        Raises:
-            ApiError: the request failed.
-        """
-        event = await self._events.get()
-        if isinstance(event, Exception):
-            raise event
-        return event
-
-    async def end(self) -> Finished:
-        """The end, without the pieces. Raises as `next` does."""
-        while not isinstance(event := await self.next(), Finished):
-            pass
-        return event
-
-    def cancel(self) -> None:
-        """The client went away: stop at the next token. Harmless after the end."""
-        self.cancelled.set()
-
-    def at_deadline(self, call: Callable[[], None]) -> None:
-        """Have the event loop call this when the deadline passes, unless the job has ended."""
-        left = max(0.0, self.until - time.perf_counter())
-        self._alarm = self._loop.call_later(left, call)
-
-    def ended(self) -> None:
-        """Called by the worker: the deadline matters no more."""
-        if self._alarm is not None:
-            with suppress(RuntimeError):  # the loop has ended, and its alarms with it
-                self._loop.call_soon_threadsafe(self._alarm.cancel)
-
-    def post(self, event: str | Finished | Exception) -> None:
-        """Called by the worker."""
-        try:
-            self._loop.call_soon_threadsafe(self._events.put_nowait, event)
-        except RuntimeError:  # the loop has ended, so nobody reads any more
-            self.cancelled.set()
-
-    @property
-    def seconds(self) -> float:
-        """Since arrival."""
-        return time.perf_counter() - self.started
 
 
 class Service:
@@ -497,7 +407,7 @@ class Service:
             error=failure is not None,
             refused=bool(response and response.refused),
             seconds=seconds,
-            ungrounded=None if response is None or failure else _ungrounded(response),
+            ungrounded=None if response is None or failure else ungrounded_of(response),
             leaked=leaked,
         )
 
@@ -508,7 +418,7 @@ class Service:
                 if arm != "shadow":
                     return  # it has been ended meanwhile
                 with self._tracing.start(twin=job.spans) as spans:
-                    copy = _Shadowed(job, spans, runtime.id)
+                    copy = Twin(job, spans, runtime.id)
                     response = Response(runtime, job.turns, job.decoding, stages=spans)
                     for _ in response:
                         pass
@@ -520,7 +430,7 @@ class Service:
         finally:
             self._shadow_free.release()
 
-    def _write(self, job: "Job | _Shadowed", response: Response | None, status: Status) -> None:
+    def _write(self, job: Job | Twin, response: Response | None, status: Status) -> None:
         """Say in its trace what came of a request, and log both by one durable write."""
         spent = self._meter.of(response)
         self.metrics.energy.inc(spent.energy_wh)
@@ -537,7 +447,7 @@ class Service:
             }
         )
         with job.spans.span("log"):
-            self._log.append(_entry(job, response, status, spent))
+            self._log.append(entry_of(job, response, status, spent))
 
     def _pump(self, job: Job, pieces: Any) -> None:
         if job.cancelled.is_set():
@@ -586,78 +496,3 @@ class Service:
         self.metrics.swaps.labels("ok").inc()
         self.metrics.set_release(release)
         self._tell(release)
-
-
-def client_of(caller: Caller, user: str | None) -> str:
-    """Whose share of the places a request takes: the key's, else that of the user it names."""
-    if caller.is_local:
-        return ""
-    return f"key {caller.key}" if caller.key else f"user {user}" if user else ""
-
-
-def as_api_error(error: Exception) -> ApiError:
-    """What the client reads. Only unforeseen errors are the server's fault and go to the log."""
-    if isinstance(error, ApiError):
-        return error
-    if isinstance(error, PromptTooLongError):
-        return ApiError(400, str(error), param="messages", code="context_length_exceeded")
-    if isinstance(error, DeadlineError):
-        return ApiError(504, str(error), kind="server_error", code="deadline_exceeded")
-    if isinstance(error, NotReadyError):
-        return ApiError(503, str(error), kind="server_error", code="not_ready", retry_after=1)
-    log.error("endpoint: a request failed", exc_info=error)
-    text = str(error) if isinstance(error, HeadwaterError) else "The server failed; see its log."
-    return ApiError(500, text, kind="server_error", code=type(error).__name__)
-
-
-class _Shadowed:
-    """A request as the shadow's log entry names it: a trace of its own, with the same question."""
-
-    def __init__(self, job: Job, spans: Trace, release: str) -> None:
-        self.spans, self.trace, self.started = spans, spans.id, spans.started
-        self.time, self.turns, self.streamed = job.time, job.turns, False
-        self.release, self.arm, self.key = release, "shadow", job.key
-        self.caller = ANYBODY  # nobody asked, so nobody pays
-
-    @property
-    def seconds(self) -> float:
-        return time.perf_counter() - self.started
-
-
-def _ungrounded(response: Response) -> float | None:
-    """Part of the answer's words that stand in none of its passages; None for a refusal."""
-    if response.refused:
-        return None
-    return ungrounded(response.text, [f"{hit.heading} {hit.text}" for hit in response.hits])
-
-
-def _entry(
-    job: Job | _Shadowed, response: Response | None, status: Status, spent: Footprint
-) -> RequestEntry:
-    hits = response.hits if response else []
-    return RequestEntry(
-        trace=job.trace,
-        time=job.time,
-        release=job.release,
-        arm=job.arm,
-        session=session_of(job.key),
-        key=job.caller.key,
-        question=response.question if response else "",
-        answer=response.text if response else "",
-        status=status,
-        streamed=job.streamed,
-        refused=bool(response and response.refused),
-        ungrounded=_ungrounded(response) if response and status == "ok" else None,
-        guard=told(response.decisions if response else ()),
-        uris=tuple(hit.uri for hit in hits),
-        scores=tuple(hit.score for hit in hits),
-        chunk_ids=tuple(hit.id for hit in hits),
-        prompt_tokens=response.prompt_tokens if response else 0,
-        completion_tokens=response.completion_tokens if response else 0,
-        retrieve_ms=response.retrieve_ms if response else 0.0,
-        generate_ms=response.generate_ms if response else 0.0,
-        total_ms=job.seconds * 1000,
-        energy_wh=spent.energy_wh,
-        cost=spent.cost,
-        spans=job.spans.records(),
-    )

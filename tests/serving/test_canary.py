@@ -36,7 +36,7 @@ def reload(client: httpx.Client, url: str) -> dict:
     return client.post(f"{url}/admin/reload").json()
 
 
-def ask_until_it_ends(client: httpx.Client, url: str, home: Settings, limit: int = 400) -> Counter:
+def ask_until_it_ends(client: httpx.Client, url: str, home: Settings, limit: int = 1500) -> Counter:
     """Ask as different users until the canary has ended; releases that answered, by status."""
     seen: Counter = Counter()
     for number in range(limit):
