@@ -25,6 +25,7 @@ import httpx
 import yaml
 
 from headwater.evaluation.statistics import Interval, paired_bootstrap
+from headwater.release import traffic
 from headwater.settings import Settings, quiet_libraries
 
 REPOSITORY = Path(__file__).parents[1]
@@ -290,6 +291,9 @@ def _recover(home: Installation, url: str, timeline: Timeline) -> str:
     while adapter == first and time.monotonic() < until:
         _ask(url, list(islice(asked, WINDOW)))
         serves, adapter = _serving(home)
+    for event in traffic.events(home.settings):
+        told = {name: event[name] for name in ("time", "change", "release", "weight", "reason")}
+        timeline.note("traffic", **told)
     timeline.note("serving", release=serves, new_adapter=adapter != first)
     return serves
 
