@@ -124,7 +124,9 @@ def _drive(
     rows: list[tuple[float, float, int]] = []
 
     def run() -> None:
-        with httpx.Client(trust_env=False, timeout=600) as client:
+        # The engine's server closes connections that it had promised to keep.
+        single = httpx.Limits(max_keepalive_connections=0)
+        with httpx.Client(trust_env=False, timeout=600, limits=single) as client:
             while True:
                 with lock:
                     question = next(waiting, None)

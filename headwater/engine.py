@@ -56,6 +56,7 @@ def server_parameters(
 ) -> Any:
     """llama.cpp's settings for `Engine`, but for the address, which the caller sets."""
     os.environ.setdefault("GOMP_SPINCOUNT", _SPIN)  # read when the library loads
+    os.environ.setdefault("OMP_WAIT_POLICY", "ACTIVE")  # else it is cut to a tenth; see settings.py
     import xllamacpp
 
     params = xllamacpp.CommonParams()
