@@ -251,6 +251,8 @@ class StubEngine:
 class StubStream:
     """The pieces of one stub answer."""
 
+    is_late, busy_ms = False, 0.0
+
     def __init__(self, prompt_tokens: int) -> None:
         self.completion = Completion(
             text="".join(_SAYS), prompt_tokens=prompt_tokens, completion_tokens=len(_SAYS),
