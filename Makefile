@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 WORKERS ?= $(shell n=$$(( $$(nproc) + 1 )); echo $$(( n < 4 ? n : 4 )))
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo dev test test-loop check bench clean lock
+.PHONY: demo dev test test-daemon test-loop check bench clean lock
 
 demo: $(STAMP)  ## documents to endpoint, then three answers
 	@$(BIN)/headwater build
@@ -22,8 +22,11 @@ demo: $(STAMP)  ## documents to endpoint, then three answers
 dev: $(STAMP)  ## Dagster UI and daemon, endpoint, MLflow UI, until Ctrl-C
 	@exec $(BIN)/headwater dev
 
-test: $(STAMP)  ## every test
+test: $(STAMP)  ## every test but those of the next two
 	$(BIN)/pytest -q -n $(WORKERS) --dist worksteal
+
+test-daemon: $(STAMP)  ## a daemon and an endpoint that are killed
+	$(BIN)/pytest -q -n 2 -m daemon
 
 test-loop: $(STAMP)  ## the closed loop with the tiny model, about ten minutes
 	$(BIN)/pytest -q -m loop

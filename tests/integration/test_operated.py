@@ -23,7 +23,7 @@ FAILED, STARTED = dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.STARTED
 
 
 #: Half a dozen processes start, one after another, on two cores.
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.daemon, pytest.mark.timeout(900)]
 
 
 class Daemon:

@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import pytest
+
 from benchmarks.swaps import measure
 
 
+@pytest.mark.daemon
 def test_no_answer_is_mixed_lost_or_falsely_whole_whatever_is_swapped_and_killed(
     tmp_path: Path,
 ) -> None:
