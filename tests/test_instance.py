@@ -106,13 +106,16 @@ def test_a_retry_is_not_taken_for_its_dead_parent(instance) -> None:
 
 TRAINER = """
 import sys, time
+from pathlib import Path
 import dagster as dg
+from training.run import one_training
 
 @dg.op(pool="training")
 def train():
-    print("begin", time.monotonic(), flush=True)
-    time.sleep(1.5)
-    print("end", time.monotonic(), flush=True)
+    with one_training(Path(sys.argv[1]) / "training"):
+        print("begin", time.monotonic(), flush=True)
+        time.sleep(1.5)
+        print("end", time.monotonic(), flush=True)
 
 @dg.job(executor_def=dg.in_process_executor)
 def retrain():
@@ -129,7 +132,7 @@ def test_two_trainings_never_share_the_machine(home: Path) -> None:
     with dg.DagsterInstance.from_config(str(home)):
         pass  # makes the databases
     command = [sys.executable, "-c", TRAINER, str(home)]
-    environment = os.environ | {"DAGSTER_DISABLE_TELEMETRY": "1"}
+    environment = os.environ | {"DAGSTER_DISABLE_TELEMETRY": "1", "PYTHONPATH": str(REPOSITORY)}
     both = [
         subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,

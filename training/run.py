@@ -82,7 +82,7 @@ def fit_adapter(
     )
     id_ = adapter_id(base, examples.digest, recipe)
     work = settings.training / id_[:16]
-    with _alone(work):
+    with one_training(settings.training):
         if (run := _published(settings.adapters / id_)) is not None:
             log.info("training: adapter %s is there", short(id_))
         else:
@@ -188,13 +188,20 @@ def _published(folder: Path) -> AdapterRun | None:
 
 
 @contextmanager
-def _alone(work: Path) -> Iterator[None]:
-    """Hold a lock that dies with the process: two trainings must not write the same checkpoints."""
-    work.parent.mkdir(parents=True, exist_ok=True)
-    with work.with_suffix(".lock").open("w") as lock:
+def one_training(folder: Path) -> Iterator[None]:
+    """Hold the installation's training lock, which dies with the process.
+
+    Two trainings must not write the same checkpoints, nor share the machine. Dagster's pool alone
+    does not hold that: on SQLite two processes can claim its one slot in the same moment.
+
+    Args:
+        folder: of the trainings' checkpoints.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            log.info("training: waiting for another process that trains the same adapter")
+            log.info("training: waiting for another process that trains")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
