@@ -28,7 +28,7 @@ test: $(STAMP)  ## every test but those of the next two
 test-daemon: $(STAMP)  ## a daemon and an endpoint that are killed
 	$(BIN)/pytest -q -n 2 -m daemon
 
-test-loop: $(STAMP)  ## the closed loop with the tiny model, about ten minutes
+test-loop: $(STAMP)  ## the closed loop with the tiny model, about a quarter of an hour
 	$(BIN)/pytest -q -m loop
 
 check: $(STAMP)  ## lint, format, types, layers, definitions

@@ -9,10 +9,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from headwater.base_model import prepare
 from headwater.embeddings.encoder import Encoder, model_digest
@@ -177,6 +178,28 @@ class EndpointProcess:
             stdout=self._log,
             stderr=self._log,
         )
+
+
+class Crowd:
+    """Clients in threads of their own, until each has had enough; an error of one ends the block."""
+
+    def __init__(self, clients: int) -> None:
+        self._clients = clients
+        self._pool = ThreadPoolExecutor(clients)
+        self._running: list[Future[None]] = []
+
+    def run(self, number: int) -> None:
+        """What one client does, from beginning to end."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        self._running = [self._pool.submit(self.run, number) for number in range(self._clients)]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown()
+        for running in self._running:
+            running.result()
 
 
 @contextmanager

@@ -12,10 +12,10 @@ import json
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import cycle, islice
 from pathlib import Path
@@ -119,31 +119,21 @@ def _drive(
     clients: int, questions: Sequence[str], ask: Callable[[httpx.Client, str], Iterator[str]]
 ) -> dict[str, Any]:
     """All questions by so many clients, each as soon as its last answer has ended."""
-    waiting = iter(questions)
-    lock = threading.Lock()
-    rows: list[tuple[float, float, int]] = []
+    # The engine's server closes connections that it had promised to keep.
+    single = httpx.Limits(max_keepalive_connections=0)
 
-    def run() -> None:
-        # The engine's server closes connections that it had promised to keep.
-        single = httpx.Limits(max_keepalive_connections=0)
-        with httpx.Client(trust_env=False, timeout=600, limits=single) as client:
-            while True:
-                with lock:
-                    question = next(waiting, None)
-                if question is None:
-                    return
-                began = time.perf_counter()
-                at = [time.perf_counter() - began for _ in ask(client, question)]
-                with lock:
-                    rows.append((at[0], at[-1], len(at)))
+    def one(question: str) -> tuple[float, float, int]:
+        began = time.perf_counter()
+        at = [time.perf_counter() - began for _ in ask(client, question)]
+        return at[0], at[-1], len(at)
 
-    began = time.perf_counter()
-    threads = [threading.Thread(target=run) for _ in range(clients)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    seconds = time.perf_counter() - began
+    with (
+        httpx.Client(trust_env=False, timeout=600, limits=single) as client,
+        ThreadPoolExecutor(clients) as pool,
+    ):
+        began = time.perf_counter()
+        rows = list(pool.map(one, questions))
+        seconds = time.perf_counter() - began
     gaps = [(last - first) / (pieces - 1) for first, last, pieces in rows if pieces > 1]
     return {
         "requests": len(rows),
@@ -304,33 +294,21 @@ def flood(*, requests: int, clients: int) -> dict[str, Any]:
 
 def _flood(url: str, requests: int, clients: int) -> tuple[Counter[int], set[str]]:
     """Status of every request, and the traces of those that were answered."""
-    statuses: Counter[int] = Counter()
-    traces: set[str] = set()
-    waiting = iter(range(requests))
-    lock = threading.Lock()
+    many = httpx.Limits(max_connections=clients, max_keepalive_connections=clients)
 
-    def run() -> None:
-        with httpx.Client(trust_env=False, timeout=120) as client:
-            while True:
-                with lock:
-                    number = next(waiting, None)
-                if number is None:
-                    return
-                question = {"role": "user", "content": QUESTIONS[number % len(QUESTIONS)]}
-                reply = client.post(f"{url}/v1/chat/completions", json={"messages": [question]})
-                with lock:
-                    statuses[reply.status_code] += 1
-                    if reply.status_code == 200:
-                        traces.add(reply.headers["X-Headwater-Trace"])
-                if reply.status_code == 429:
-                    time.sleep(0.05)  # much sooner than it was told to
+    def one(number: int) -> tuple[int, str]:
+        question = {"role": "user", "content": QUESTIONS[number % len(QUESTIONS)]}
+        reply = client.post(f"{url}/v1/chat/completions", json={"messages": [question]})
+        if reply.status_code == 429:
+            time.sleep(0.05)  # much sooner than it was told to
+        return reply.status_code, reply.headers.get("X-Headwater-Trace", "")
 
-    threads = [threading.Thread(target=run) for _ in range(clients)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return statuses, traces
+    with (
+        httpx.Client(trust_env=False, timeout=120, limits=many) as client,
+        ThreadPoolExecutor(clients) as pool,
+    ):
+        told = list(pool.map(one, range(requests)))
+    return Counter(status for status, _ in told), {trace for status, trace in told if status == 200}
 
 
 @contextmanager

@@ -26,6 +26,7 @@ import httpx
 from benchmarks.homes import (
     PROMPT,
     QUESTIONS,
+    Crowd,
     EndpointProcess,
     endpoint_process,
     make_home,
@@ -96,28 +97,22 @@ def _items() -> list[GoldenItem]:
     ]
 
 
-class Asking:
+class Asking(Crowd):
     """Clients that name no user and ask without a pause, until the end of the block."""
 
     def __init__(self, endpoint: EndpointProcess, questions: Sequence[str], tokens: int) -> None:
+        super().__init__(CLIENTS)
         self._endpoint, self._questions, self._tokens = endpoint, questions, tokens
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self.by_release: Counter[str] = Counter()  # "" for a request that was cut
         self.statuses: Counter[int] = Counter()
-        self._threads = [threading.Thread(target=self._run, args=(n,)) for n in range(CLIENTS)]
 
-    def __enter__(self) -> "Asking":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *error: object) -> None:
         self._stop.set()
-        for thread in self._threads:
-            thread.join()
+        super().__exit__(*error)
 
-    def _run(self, number: int) -> None:
+    def run(self, number: int) -> None:
         url = f"{self._endpoint.url}/v1/chat/completions"
         with httpx.Client(trust_env=False, timeout=PATIENCE) as client:
             while not self._stop.is_set():

@@ -19,6 +19,7 @@ import httpx
 
 from benchmarks.homes import (
     QUESTIONS,
+    Crowd,
     EndpointProcess,
     endpoint_process,
     make_home,
@@ -49,27 +50,18 @@ class Seen:
     places: set[str] = field(default_factory=set)
 
 
-class Clients:
+class Clients(Crowd):
     """Ask from several threads until so many requests have ended; every second one is a stream."""
 
     def __init__(self, url: str, requests: int, clients: int) -> None:
+        super().__init__(clients)
         self._url, self._left = url, requests
         self._lock = threading.Lock()
         self.seen: list[Seen] = []
         self.unreachable = 0
         self.streaming = 0
-        self._threads = [threading.Thread(target=self._run, args=(n,)) for n in range(clients)]
 
-    def __enter__(self) -> "Clients":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for thread in self._threads:
-            thread.join()
-
-    def _run(self, number: int) -> None:
+    def run(self, number: int) -> None:
         with httpx.Client(trust_env=False, timeout=STUCK) as client:
             while self._take():
                 number += 1

@@ -15,6 +15,9 @@ _FRACTIONS = (0.1, 0.3, 0.6, 0.9)
 #: How much more a badness of 1 weighs than one of 0, less 1: small for many slight differences,
 #: great for what never happens to one arm and always to the other.
 _WEIGHTS = (0.3, 1.0, 5.0, 30.0, 200.0)
+#: Evidence is not counted beyond this: what is lost by it only makes a test more careful, and an
+#: A/B test that nobody ends would come to infinity.
+_CEILING = 1e12
 
 
 @dataclass(slots=True)
@@ -40,7 +43,8 @@ class MeanTest:
         most = 1 / (1 + self.limit)  # at a difference of -1, a larger bet could lose more than all
         self.count += 1
         for at, fraction in enumerate(_FRACTIONS):
-            self._wealth[at] *= 1 + fraction * most * (difference - self.limit)
+            factor = 1 + fraction * most * (difference - self.limit)
+            self._wealth[at] = min(self._wealth[at] * factor, _CEILING)
 
     @property
     def e_value(self) -> float:
@@ -67,7 +71,8 @@ class ExchangeTest:
         self.count += 1
         for at, weight in enumerate(_WEIGHTS):
             # Over all ways to deal the values out to the arms, the mean of this factor is 1.
-            self._wealth[at] *= (1 + weight * mine) / (1 + weight * everybody)
+            factor = (1 + weight * mine) / (1 + weight * everybody)
+            self._wealth[at] = min(self._wealth[at] * factor, _CEILING)
 
     @property
     def e_value(self) -> float:

@@ -4,10 +4,10 @@ Only the rows are kept; figures are aggregated from them again, so they cannot d
 """
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from headwater.errors import HeadwaterError, IntegrityError
 from headwater.evaluation.generation import (
@@ -22,6 +22,7 @@ from headwater.evaluation.retrieval import report_of as retrieval_report_of
 from headwater.files import read_json, write_json
 from headwater.settings import Settings
 
+_Report = TypeVar("_Report", RetrievalReport, GenerationReport)
 RETRIEVAL, GENERATION = "retrieval_report", "generation_report"
 #: Seconds that a kept report is left alone though no release names it: a run may be about to.
 GRACE = 24 * 3600
@@ -124,13 +125,8 @@ def kept_retrieval(settings: Settings, digest: str) -> tuple[RankedItem, ...] | 
     Raises:
         IntegrityError: its content is not what its digest names.
     """
-    path = _kept(settings, RETRIEVAL, digest)
-    saved = read_json(path)
-    if saved is None or saved["version"] != RETRIEVAL_REPORT_VERSION:
-        return None
-    rows = tuple(RankedItem(**row) for row in saved["rows"])
-    _check(path, RetrievalReport(curated=None, provisional=None, rows=rows).digest)
-    return rows
+    report = _read_kept(settings, RETRIEVAL, digest, RETRIEVAL_REPORT_VERSION, _bare_retrieval)
+    return None if report is None else report.rows
 
 
 def kept_generation(settings: Settings, digest: str) -> tuple[GeneratedItem, ...] | None:
@@ -139,13 +135,8 @@ def kept_generation(settings: Settings, digest: str) -> tuple[GeneratedItem, ...
     Raises:
         IntegrityError: its content is not what its digest names.
     """
-    path = _kept(settings, GENERATION, digest)
-    saved = read_json(path)
-    if saved is None or saved["version"] != GENERATION_REPORT_VERSION:
-        return None
-    rows = tuple(_generated(row) for row in saved["rows"])
-    _check(path, GenerationReport(curated=None, provisional=None, rows=rows).digest)
-    return rows
+    report = _read_kept(settings, GENERATION, digest, GENERATION_REPORT_VERSION, _bare_generation)
+    return None if report is None else report.rows
 
 
 def prune(settings: Settings, named: Collection[str]) -> int:
@@ -163,12 +154,36 @@ def _kept(settings: Settings, name: str, digest: str) -> Path:
     return settings.reports / name / "kept" / f"{digest}.json"
 
 
-def _check(path: Path, digest: str) -> None:
-    if digest != path.stem:
+def _read_kept(
+    settings: Settings,
+    name: str,
+    digest: str,
+    version: int,
+    of_rows: Callable[[Iterable[Mapping[str, Any]]], _Report],
+) -> _Report | None:
+    path = _kept(settings, name, digest)
+    saved = read_json(path)
+    if saved is None or saved["version"] != version:
+        return None
+    report = of_rows(saved["rows"])
+    if report.digest != digest:
         raise IntegrityError(
             f"{path} is not the report that its name says.",
             mend="Delete it: the next candidate is then not compared with this report.",
         )
+    return report
+
+
+def _bare_retrieval(rows: Iterable[Mapping[str, Any]]) -> RetrievalReport:
+    """The rows without their figures, which a digest is not made of."""
+    found = tuple(RankedItem(**row) for row in rows)
+    return RetrievalReport(curated=None, provisional=None, rows=found)
+
+
+def _bare_generation(rows: Iterable[Mapping[str, Any]]) -> GenerationReport:
+    """As above."""
+    found = tuple(_generated(row) for row in rows)
+    return GenerationReport(curated=None, provisional=None, rows=found)
 
 
 def _generated(row: Mapping[str, Any]) -> GeneratedItem:

@@ -5,7 +5,6 @@ synced, as a power cut also takes away who waits for the answer.
 """
 
 import json
-import os
 import uuid
 from collections.abc import Iterator
 from fcntl import LOCK_EX, LOCK_NB, flock
@@ -75,6 +74,6 @@ class InFlight:
 def _facts(path: Path) -> dict[str, Any]:
     facts: dict[str, Any] = {}
     for line in path.read_text("utf-8").splitlines(keepends=True):
-        if line.endswith(os.linesep):  # else the kill has torn it
+        if line.endswith("\n"):  # else the kill has torn it
             facts |= json.loads(line)
     return facts

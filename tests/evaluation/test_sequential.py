@@ -72,6 +72,16 @@ def test_what_is_bad_in_one_arm_alone_is_seen_after_a_few():
     assert both.e_value == pytest.approx(1)
 
 
+def test_a_test_that_nobody_ends_stays_finite():
+    comparison = Comparison(margin=0.1)
+    for value in (1.0, 0.0):
+        for _ in range(2_000):
+            for _ in range(20):
+                comparison.champion(1.0 - value)
+            comparison.challenger(value)
+        assert max(comparison.harm.e_value, comparison.harmless.e_value) <= 1e12
+
+
 def test_arms_are_compared_by_means_of_the_same_stretch():
     comparison = Comparison(margin=0.1)
     for value in (0.0, 1.0, 0.5):
