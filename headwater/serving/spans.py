@@ -123,10 +123,9 @@ class Tracing:
             id_generator=_unguessable_ids(),
         )
         if url := collector_url(os.environ):
-            from headwater.serving.otlp import OtlpExport, headers_of
+            from headwater.serving.otlp import OtlpExport
 
-            export = OtlpExport(url, headers_of(os.environ), counted=metrics.spans)
-            self._provider.add_span_processor(export)
+            self._provider.add_span_processor(OtlpExport(url, counted=metrics.spans))
         self._tracer = self._provider.get_tracer("headwater")
 
     def start(self, *, caller: str | None = None, twin: "Trace | None" = None) -> "Trace":
