@@ -66,9 +66,9 @@ def blocks(text: str) -> tuple[str, list[Block]]:
 
 
 def _tree(text: str) -> Any:
-    from docutils import ApplicationError
-    from docutils.core import publish_doctree
-    from docutils.parsers.rst import roles
+    from docutils import ApplicationError  # type: ignore[import-untyped]
+    from docutils.core import publish_doctree  # type: ignore[import-untyped]
+    from docutils.parsers.rst import roles  # type: ignore[import-untyped]
 
     roles._roles.clear()  # those that the document before this one has defined
     try:
