@@ -16,7 +16,7 @@ from assets.policies import (
     version,
 )
 from assets.sources import source_assets
-from headwater.documents import chunk, clean, raw
+from headwater.documents import chunk, clean, parse, raw
 from headwater.documents.sources import load_sources
 from headwater.documents.stage import StageStats
 from headwater.records import digest_of
@@ -79,7 +79,8 @@ def raw_documents(
 @dg.asset(
     deps=[raw_documents],
     kinds={"deltalake"},
-    code_version=version(clean.STAGE_VERSION, settings.max_text_chars),
+    # A program that is installed later reads what was turned away without it.
+    code_version=version(clean.STAGE_VERSION, settings.max_text_chars, *parse.programs()),
     **_common,
 )
 def clean_documents(

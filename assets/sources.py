@@ -23,7 +23,11 @@ def _observed(source: Source) -> dg.SourceAsset:
         name=asset_name(source),
         group_name="sources",
         description=f"Documents of the {source.kind} source `{source.name}`, by their listing.",
-        metadata={"kind": source.kind, "licence": source.licence},
+        metadata={
+            "kind": source.kind,
+            "licence": source.licence,
+            "access": ", ".join(source.access) or "none",
+        },
         tags={"owner": DATA.removeprefix("team:")},
     )
     def observe() -> dg.ObserveResult:

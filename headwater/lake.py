@@ -13,6 +13,8 @@ import pyarrow as pa
 from deltalake.exceptions import TableNotFoundError
 
 _text, _int, _bytes = pa.string(), pa.int64(), pa.large_binary()
+#: Access tags in order; null where there are none, as in rows older than the column.
+_TAGS = pa.list_(_text)
 _HEADINGS = pa.list_(pa.struct([("start", _int), ("level", _int), ("text", _text)]))
 _SPANS = pa.list_(
     pa.struct(
@@ -42,6 +44,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("licence", _text),
             ("content", _bytes),
             ("digest", _text),
+            ("access", _TAGS),
         ]
     ),
     "clean_documents": pa.schema(
@@ -56,6 +59,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("licence", _text),
             ("input_digest", _text),
             ("digest", _text),
+            ("access", _TAGS),
         ]
     ),
     "quarantine": pa.schema(
@@ -85,6 +89,8 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("embed_digest", _text),
             ("digest", _text),
             ("input_digest", _text),
+            ("licence", _text),
+            ("access", _TAGS),
         ]
     ),
     "chunk_embeddings": pa.schema(

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+#: The access tag of documents whose text must never become training data.
+RESTRICTED = "restricted"
+
 
 def digest_bytes(data: bytes) -> str:
     """SHA-256 of bytes, 64 hex characters."""
@@ -50,6 +53,10 @@ class SourceItem:
     size: int
     etag: str
     media_type: str
+    licence: str | None = None  # where it has one of its own; else the source's
+    access: tuple[str, ...] = ()  # its own tags and the source's
+    locator: str = ""  # where the source keeps it, if the URI does not say so
+    fault: tuple[str, str] | None = None  # reason and detail, where it can never be read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +72,7 @@ class RawDocument:
     licence: str
     content: bytes
     digest: str  # of content
+    access: tuple[str, ...] | None = None  # tags in order, None where there are none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +98,7 @@ class CleanDocument:
     licence: str
     input_digest: str  # of the raw bytes and the stage's version
     digest: str  # of title, text and headings
+    access: tuple[str, ...] | None = None  # tags in order, None where there are none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +138,8 @@ class Chunk:
     embed_digest: str
     digest: str
     input_digest: str  # of the document and the stage's version
+    licence: str | None = None  # the document's
+    access: tuple[str, ...] | None = None  # the document's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

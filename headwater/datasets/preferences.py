@@ -1,7 +1,8 @@
 """`preference_pairs`: a better and a worse answer to the same question, for preference training.
 
 A rating gives the winner and the loser, a correction the correction and the answer that it
-corrects. Pairs near a golden question are left out, as are those whose passages are all gone.
+corrects. Pairs near a golden question are left out, as are those whose passages are all gone, and
+answers that were given from a restricted document.
 """
 
 from collections import Counter
@@ -12,6 +13,7 @@ from typing import Literal
 from headwater.datasets.feedback import read_choices, read_corrections
 from headwater.datasets.firewall import Leak, leaks
 from headwater.datasets.golden import read_golden
+from headwater.datasets.restricted import restricted_documents
 from headwater.lake import Lake, rows_to_table
 from headwater.records import GoldenItem, digest_of
 
@@ -108,7 +110,10 @@ def _distinct(lake: Lake) -> Iterator[PreferencePair]:
 
 
 def _stated(lake: Lake) -> Iterator[PreferencePair]:
+    restricted = restricted_documents(lake)
     for given in read_corrections(lake):
+        if not restricted.isdisjoint(given.uris):
+            continue
         if given.correction.split() != given.answer.split() and given.answer:
             yield PreferencePair(
                 id="",
@@ -120,6 +125,8 @@ def _stated(lake: Lake) -> Iterator[PreferencePair]:
                 source="correction",
             )
     for choice in read_choices(lake):
+        if not restricted.isdisjoint(choice.uris):
+            continue
         yield PreferencePair(
             id="",
             question=choice.question,

@@ -2,8 +2,8 @@
 
 Each row names its source chunk and the passages its prompt shows, which are those that serving
 would retrieve. Corrections that people gave come first, with the trace they correct. Rows close to
-a golden question are left out. Chunks are taken in the order of a hash of their text, so that an
-edited document changes few rows.
+a golden question are left out, and restricted documents are neither asked about nor shown. Chunks
+are taken in the order of a hash of their text, so that an edited document changes few rows.
 """
 
 import logging
@@ -17,6 +17,7 @@ from headwater.datasets.extract import Pair, best_sentences, locations, pairs
 from headwater.datasets.feedback import read_corrections
 from headwater.datasets.firewall import leaks
 from headwater.datasets.golden import read_golden
+from headwater.datasets.restricted import restricted_documents
 from headwater.datasets.sentences import paragraphs
 from headwater.errors import HeadwaterError
 from headwater.lake import Lake, rows_to_table
@@ -96,9 +97,10 @@ def build_sft_dataset(
     Raises:
         HeadwaterError: the documents hold nothing to ask about.
     """
-    rows = _chunk_rows(lake)
+    restricted = restricted_documents(lake)
+    rows = _chunk_rows(lake, restricted)
     chunks = _distinct_chunks(rows, seed)
-    corrected, gone = _corrected(lake, rows)
+    corrected, gone = _corrected(lake, rows, restricted)
     askable = [chunk for chunk in chunks if paragraphs(chunk["text"])][:written_questions]
     written = list(_written(askable, ask, retriever))
     stated = _in_turns(_stated(chunks))
@@ -110,7 +112,7 @@ def build_sft_dataset(
         clean, leaking = [*clean, *more[: FEWEST - len(clean)]], leaking + leaking_more
     clean = clean[:max_rows]
     texts = {chunk["id"]: chunk["text"] for chunk in rows}
-    kept = _with_both_splits(_with_context(clean, texts, retriever, top_k))
+    kept = _with_both_splits(_with_context(clean, texts, retriever, top_k, restricted))
     if not kept:
         raise HeadwaterError(
             "The documents hold no sentences to make training rows of.",
@@ -135,7 +137,7 @@ def build_sft_dataset(
 
 def answered(lake: Lake, asked: Sequence[str], retriever: Retrieves) -> list[tuple[str, str]]:
     """Those of some questions that a chunk answers, each with the answer extracted from it."""
-    chunks = _distinct_chunks(_chunk_rows(lake), seed=0)
+    chunks = _distinct_chunks(_chunk_rows(lake, restricted_documents(lake)), seed=0)
     found = _wanted(asked, chunks, retriever)
     return [(each.pair.question, each.pair.answer) for each in found if each.pair.kind == "asked"]
 
@@ -149,9 +151,10 @@ def read_rows(lake: Lake) -> list[TrainingRow]:
     )
 
 
-def _chunk_rows(lake: Lake) -> list[dict[str, Any]]:
-    """All chunks in order of document and place; `opens_section` marks a heading's first."""
-    rows = lake.read("document_shards", columns=_COLUMNS).to_pylist()
+def _chunk_rows(lake: Lake, restricted: frozenset[str]) -> list[dict[str, Any]]:
+    """Chunks that may teach, by document and place; `opens_section` marks a heading's first."""
+    stored = lake.read("document_shards", columns=_COLUMNS).to_pylist()
+    rows = [row for row in stored if row["uri"] not in restricted]
     rows.sort(key=lambda row: (row["uri"], row["ordinal"]))
     opened: set[tuple[str, str]] = set()
     for row in rows:
@@ -169,12 +172,19 @@ def _distinct_chunks(rows: Iterable[dict[str, Any]], seed: int) -> list[dict[str
     return sorted(distinct.values(), key=lambda row: digest_of(seed, row["embed_digest"]))
 
 
-def _corrected(lake: Lake, rows: Iterable[dict[str, Any]]) -> tuple[list[_Candidate], int]:
-    """Corrections on the first chunk of their trace that still exists, and how many have none."""
+def _corrected(
+    lake: Lake, rows: Iterable[dict[str, Any]], restricted: frozenset[str]
+) -> tuple[list[_Candidate], int]:
+    """Corrections on the first chunk of their trace that still exists, and how many have none.
+
+    One of an answer that was given from a restricted passage may repeat it: it counts as none.
+    """
     chunks = {row["id"]: row for row in rows}
     corrections = read_corrections(lake)
     found = []
     for given in corrections:
+        if not restricted.isdisjoint(given.uris):
+            continue
         chunk = next((chunks[id] for id in given.chunk_ids if id in chunks), None)
         if chunk is not None:
             pair = Pair(kind="correction", question=given.question, answer=given.correction)
@@ -295,20 +305,30 @@ def _row(candidate: _Candidate) -> TrainingRow:
 
 
 def _with_context(
-    rows: Sequence[TrainingRow], texts: Mapping[str, str], retriever: Retrieves, top_k: int
+    rows: Sequence[TrainingRow],
+    texts: Mapping[str, str],
+    retriever: Retrieves,
+    top_k: int,
+    restricted: frozenset[str],
 ) -> list[TrainingRow]:
-    """Rows with the passages that serving would show; a row's own chunk is always among them."""
+    """Rows with the passages that serving would show, but for restricted ones.
+
+    A row's own chunk is always among them.
+    """
     if not rows:
         return []
     found = retriever.passages_many([row.question for row in rows], limit=top_k)
     shown = []
     for row, hits in zip(rows, found, strict=True):
         place = _place(row.chunk_id, texts[row.chunk_id], hits)
-        context = [hit.id for hit in hits]
+        # Where the same text is found in another document, it is from the one that the row names.
+        context = [
+            row.chunk_id if at == place else hit.id
+            for at, hit in enumerate(hits)
+            if at == place or hit.uri not in restricted
+        ]
         if place is None:
             context = [*context[: top_k - 1], row.chunk_id]
-        else:
-            context[place] = row.chunk_id  # the same text, from the document that the row names
         whole = replace(row, id="", context=tuple(context))
         shown.append(replace(whole, id=digest_of(asdict(whole))))
     return shown

@@ -1,12 +1,14 @@
 """`document_shards`: the chunks of every document, split along its structure.
 
-A document is split again only where its text, title or headings changed.
+A document is split again only where its text, title or headings changed, or its licence and access
+tags, which every chunk carries.
 """
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
+from typing import Any
 
 from headwater.documents.clean import read_documents
 from headwater.documents.parsed import fold
@@ -24,7 +26,7 @@ from headwater.progress import track
 from headwater.records import Chunk, CleanDocument, digest_of
 
 STAGE_VERSION = "chunk/1"
-_LIGHT = ["uri", "shard", "digest"]
+_LIGHT = ["uri", "shard", "digest", "licence", "access"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +55,7 @@ def shard_documents(
 
     wanted: dict[str, dict[str, str]] = {shard: {} for shard in shards}
     for row in documents:
-        wanted[row["shard"]][row["uri"]] = digest_of(version, row["uri"], row["digest"])
+        wanted[row["shard"]][row["uri"]] = _input_digest(version, row)
     held: dict[str, dict[str, str]] = {shard: {} for shard in shards}
     for row in stored:
         held[row["shard"]][row["uri"]] = row["input_digest"]
@@ -73,8 +75,14 @@ def shard_documents(
         count.removed = len(have.keys() - want.keys())
         if changed or count.removed:
             writer.replace(shard, keep, rows)
-    stats = stage_stats(writer, STAGE_VERSION, ["digest"], counts)
+    stats = stage_stats(writer, STAGE_VERSION, ["digest"], counts, where_given=["access"])
     return _with_chunks(lake, stats)
+
+
+def _input_digest(version: str, document: dict[str, Any]) -> str:
+    tags = [document["access"]] if document["access"] else []
+    facts = (document["uri"], document["digest"], document["licence"])
+    return digest_of(version, *facts, *tags)
 
 
 def split(document: CleanDocument, max_tokens: int, count_tokens: TokenCounter) -> list[Chunk]:
@@ -113,6 +121,8 @@ def split(document: CleanDocument, max_tokens: int, count_tokens: TokenCounter) 
                 embed_digest=embed_digest,
                 digest=digest_of(*stored, heading, text),
                 input_digest=document.digest,
+                licence=document.licence,
+                access=document.access,
             )
         )
     return chunks

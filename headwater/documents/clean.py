@@ -10,7 +10,7 @@ from dataclasses import asdict
 from functools import cache
 from typing import Any
 
-from headwater.documents.parse import PARSER_VERSION, parse
+from headwater.documents.parse import PARSER_VERSION, parse, tools
 from headwater.documents.parsed import Parsed, Rejected
 from headwater.documents.stage import (
     ShardCounts,
@@ -41,7 +41,8 @@ def clean_documents(lake: Lake, shards: Sequence[str], max_text_chars: int) -> S
     """
     shards = with_retired(lake, "clean_documents", "raw_documents", shards)
     where = {"shard": shards}
-    raw_rows = lake.read("raw_documents", columns=_LIGHT, where=where).to_pylist()
+    columns = [*_LIGHT, "access"]
+    raw_rows = lake.read("raw_documents", columns=columns, where=where).to_pylist()
     stored = lake.read("clean_documents", columns=["uri", "shard", "input_digest"], where=where)
     digests = {row["uri"]: row["input_digest"] for row in stored.to_pylist()}
     in_quarantine = quarantined(lake, "clean", shards)
@@ -84,12 +85,15 @@ def clean_documents(lake: Lake, shards: Sequence[str], max_text_chars: int) -> S
             writer.replace(shard, keep, new)
     writer.flush()
     write_quarantine(lake, "clean", shards, rejected)
-    return stage_stats(writer, STAGE_VERSION, _DIGESTED, counts)
+    return stage_stats(writer, STAGE_VERSION, _DIGESTED, counts, where_given=["access"])
 
 
 def _input_digest(row: dict[str, Any], max_text_chars: int) -> str:
     facts = [row[column] for column in _LIGHT]
-    return digest_of(STAGE_VERSION, PARSER_VERSION, max_text_chars, facts)
+    # Tags and programs are named where there are some, so that what has none keeps its name.
+    tags = [["access", row["access"]]] if row["access"] else []
+    made_with = (*tags, *tools(row["media_type"]))
+    return digest_of(STAGE_VERSION, PARSER_VERSION, max_text_chars, facts, *made_with)
 
 
 def _parse_all(
@@ -97,7 +101,7 @@ def _parse_all(
 ) -> list[CleanDocument | Quarantined]:
     """Parse the documents of a shard that `changed` maps to their input digests."""
     where = {"shard": [shard], "uri": sorted(changed)}
-    columns = [*_LIGHT, "content"]
+    columns = [*_LIGHT, "access", "content"]
     found: list[CleanDocument | Quarantined] = []
     for row in lake.read("raw_documents", columns=columns, where=where).to_pylist():
         base = {name: row[name] for name in ("uri", "source", "shard")}
@@ -117,6 +121,7 @@ def _parse_all(
                 text=parsed.text,
                 headings=parsed.headings,
                 licence=row["licence"],
+                access=row["access"],
                 digest=_content_digest(parsed),
             )
             found.append(document)

@@ -13,7 +13,8 @@ from headwater.records import Heading
 #: A heading longer than this is cut where it is used as a label.
 MAX_HEADING = 160
 #: Characters that no reader sees: controls except tab and newline, zero-width marks, direction
-#: overrides and tags. They serve to hide text from a person, not to tell one something.
+#: overrides, halves of a pair and tags. They serve to hide text from a person, not to tell one
+#: something.
 _UNSEEN = dict.fromkeys(
     (
         *(code for code in range(160) if chr(code) not in "\t\n\x85" and not 32 <= code < 127),
@@ -21,6 +22,7 @@ _UNSEEN = dict.fromkeys(
         *range(0x202A, 0x202F),
         *range(0x2060, 0x2070),
         *range(0xFFF9, 0xFFFC),
+        *range(0xD800, 0xE000),
         *range(0xE0000, 0xE0080),
     )
 )

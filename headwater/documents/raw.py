@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from headwater.documents.sources import ReadError, Source, list_items, read_item
+from headwater.documents.kinds.base import ReadError
+from headwater.documents.sources import Source, list_items, read_items
 from headwater.documents.stage import (
     ShardCounts,
     ShardWriter,
@@ -26,7 +27,9 @@ from headwater.records import Quarantined, SourceItem, digest_bytes, digest_of, 
 STAGE_VERSION = "raw/1"
 #: Columns that name the content; the etag does not, it may differ on another machine.
 _DIGESTED = ["uri", "source", "media_type", "licence", "digest"]
-_LIGHT = ["uri", "source", "shard", "etag", "media_type", "licence"]
+_LIGHT = ["uri", "source", "shard", "etag", "media_type", "licence", "access"]
+#: Refusals of items that were gone when they were read: they may be back with the same etag.
+_PASSING = {"missing"}
 log = logging.getLogger("headwater")
 
 
@@ -35,8 +38,8 @@ def update_raw(
 ) -> StageStats:
     """Bring `raw_documents` up to the sources, in these shards.
 
-    An item whose etag, media type and licence are those of its row is not read. Documents that no
-    source lists any more are removed.
+    An item whose etag, media type, licence and tags are those of its row is not read. Documents
+    that no source lists any more are removed.
 
     Raises:
         HeadwaterError: a source is not there, or two sources claim one URI.
@@ -58,34 +61,39 @@ def update_raw(
     rejected: list[dict[str, Any]] = []
     counts = {shard: ShardCounts() for shard in shards}
     for shard in track(shards, what="reading documents"):
-        count, keep, rows = counts[shard], set[str](), []
+        count, keep, rows = counts[shard], set[str](), list[dict[str, Any]]()
+        changed: dict[str, tuple[Source, list[SourceItem]]] = {}
+        expected: dict[str, dict[str, Any]] = {}
         for item, source in listing.get(shard, ()):
             count.seen += 1
-            expected = _light_row(item, source, shard)
-            refusal = digest_of(STAGE_VERSION, expected, max_bytes)
+            row = expected[item.uri] = _light_row(item, source, shard)
             before = in_quarantine.get(item.uri)
-            if stored.get(item.uri) == expected:
+            if before is not None and before["reason"] in _PASSING:
+                before = None
+            if stored.get(item.uri) == row:
                 count.reused += 1
                 keep.add(item.uri)
-            elif before is not None and before["input_digest"] == refusal:
+            elif before is not None and before["input_digest"] == _refusal(row, max_bytes):
                 count.reused += 1
                 rejected.append(before)
             else:
                 count.processed += 1
-                try:
-                    content = read_item(source, item, max_bytes)
-                except ReadError as error:
-                    rejected.append(_refused(expected, error, refusal))
+                changed.setdefault(source.name, (source, []))[1].append(item)
+        for source, items in changed.values():
+            for item, content in read_items(source, items, max_bytes):
+                row = expected[item.uri]
+                if isinstance(content, ReadError):
+                    rejected.append(_refused(row, content, _refusal(row, max_bytes)))
                 else:
                     body = {"size": len(content), "content": content}
-                    rows.append({**expected, **body, "digest": digest_bytes(content)})
+                    rows.append({**row, **body, "digest": digest_bytes(content)})
         gone = stored_in[shard] - keep
         count.removed = len(gone - {row["uri"] for row in rows})
         count.quarantined = sum(row["shard"] == shard for row in rejected)
         if rows or gone:
             writer.replace(shard, keep, rows)
     write_quarantine(lake, "raw", shards, rejected)
-    return stage_stats(writer, STAGE_VERSION, _DIGESTED, counts)
+    return stage_stats(writer, STAGE_VERSION, _DIGESTED, counts, where_given=["access"])
 
 
 def _listing(
@@ -114,8 +122,15 @@ def _light_row(item: SourceItem, source: Source, shard: str) -> dict[str, Any]:
         "shard": shard,
         "etag": item.etag,
         "media_type": item.media_type,
-        "licence": source.licence,
+        "licence": item.licence or source.licence,
+        "access": list(item.access) or None,
     }
+
+
+def _refusal(row: dict[str, Any], max_bytes: int) -> str:
+    """What decides whether a refusal still stands; tags belong to it where there are some."""
+    facts = {name: value for name, value in row.items() if value is not None}
+    return digest_of(STAGE_VERSION, facts, max_bytes)
 
 
 def _refused(row: dict[str, Any], error: ReadError, refusal: str) -> dict[str, Any]:

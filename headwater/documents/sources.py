@@ -1,6 +1,7 @@
-"""Sources: the typed `sources.yaml`, the listing of a source, and reading one of its items.
+"""Sources: the typed `sources.yaml`, the listing of a source, and reading its items.
 
-Knows where documents come from, nothing about what is inside them.
+Knows where documents come from, nothing about what is inside them. Tables, Git repositories and
+mail archives are in `headwater.documents.kinds`.
 """
 
 import importlib.util
@@ -8,51 +9,24 @@ import os
 import pkgutil
 import re
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import quote_from_bytes, unquote_to_bytes
+from urllib.parse import unquote_to_bytes
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from headwater.documents.kinds import git, mail, table
+from headwater.documents.kinds.base import MEDIA_TYPES, Entry, ReadError, base_uri, quote
 from headwater.errors import HeadwaterError
 from headwater.files import write_atomic
 from headwater.records import SourceItem, digest_bytes, digest_of
 
-#: File name suffixes that are documents, and their media types.
-MEDIA_TYPES = {
-    ".md": "text/markdown",
-    ".markdown": "text/markdown",
-    ".html": "text/html",
-    ".htm": "text/html",
-    ".txt": "text/plain",
-    ".rst": "text/plain",
-    ".text": "text/plain",
-    ".pdf": "application/pdf",
-}
-_NAME = r"^[A-Za-z][A-Za-z0-9_-]{0,62}$"
 
-
-class ReadError(Exception):
-    """One item cannot be read; `reason` is the code that its quarantine row carries."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
-        self.detail = detail
-
-
-class _Source(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str = Field(pattern=_NAME)
-    licence: str = "unknown"
-    owner: str | None = None
-
-
-class FolderSource(_Source):
+class FolderSource(Entry):
     """All documents below a folder; hidden files and links that lead out of it are left out."""
 
     kind: Literal["folder"] = "folder"
@@ -62,7 +36,7 @@ class FolderSource(_Source):
     )
 
 
-class PackageSource(_Source):
+class PackageSource(Entry):
     """Documents that an installed Python package carries.
 
     With `object` (dotted, below the package) a mapping of key to text; without it the document
@@ -77,7 +51,9 @@ class PackageSource(_Source):
     )
 
 
-Source = FolderSource | PackageSource
+#: Sources of files, each read by itself.
+FileSource = FolderSource | PackageSource
+Source = FileSource | table.TableSource | git.GitSource | mail.MailSource
 
 
 class _SourcesFile(BaseModel):
@@ -88,6 +64,8 @@ class _SourcesFile(BaseModel):
     sources: list[Annotated[Source, Field(discriminator="kind")]] = []
 
 
+#: What is a repository elsewhere: a URL, or the `user@host:path` of ssh.
+_REMOTE = r"^(?:[A-Za-z][A-Za-z0-9+.-]*://|[^/]+:)"
 #: What is indexed where nobody has said anything else.
 DEFAULT_SOURCES: tuple[Source, ...] = (
     PackageSource(
@@ -103,6 +81,17 @@ DEFAULT_SOURCES: tuple[Source, ...] = (
 def asset_name(source: Source) -> str:
     """The source's name as an asset key: letters, digits and underscores."""
     return source.name.replace("-", "_")
+
+
+def location_of(source: Source) -> str:
+    """Where a source is, as a person names it."""
+    match source:
+        case PackageSource():
+            return source.package
+        case git.GitSource():
+            return f"{source.repository} {source.ref}"
+        case _:
+            return str(source.path)
 
 
 def load_sources(path: Path) -> list[Source]:
@@ -137,20 +126,31 @@ def save_sources(path: Path, sources: Sequence[Source]) -> None:
 
 
 def add_source(
-    path: Path, location: str, name: str | None = None, *, keep_default: bool = False
+    path: Path,
+    location: str,
+    name: str | None = None,
+    *,
+    keep_default: bool = False,
+    fields: Mapping[str, Any] | None = None,
 ) -> Source:
-    """Add a folder, or `package:NAME`, to a sources file and return what was added.
+    """Add a source to a sources file and return it; it is listed once before it is added.
 
     Args:
         path: the sources file; it is created where it does not exist.
+        location: a folder, `package:NAME`, a table's file or pattern, a mail archive, or a Git
+            repository (`git+` before a path or URL, or a name that ends with `.git`).
         name: the source's name; made from the location where it is None.
         keep_default: a file that does not exist yet starts with the default source, too.
+        fields: other fields of the entry, as sources.yaml has them.
 
     Raises:
-        HeadwaterError: the location is of no kind we read or the name is taken.
+        HeadwaterError: the location is of no kind we read, the name is taken, or the source cannot
+            be listed.
     """
     sources = load_sources(path) if keep_default or path.exists() else []
-    source = _source_at(location, name)
+    source = _source_at(location, name, dict(fields or {}))
+    _check_unique([*sources, source], path)
+    list_items(source)
     save_sources(path, [*sources, source])
     return source
 
@@ -166,34 +166,76 @@ def remove_source(path: Path, name: str) -> None:
 
 
 def list_items(source: Source) -> list[SourceItem]:
-    """All documents of a source, by URI. Reads names, sizes and times, no file's bytes.
+    """All documents of a source, by URI, with their access tags. Of files it reads names, sizes
+    and times, no bytes.
 
     Raises:
-        HeadwaterError: the folder or package is not there. (An empty listing would look as if
-            every document had been deleted.)
+        HeadwaterError: the source is not there. (An empty listing would look as if every document
+            had been deleted.)
     """
-    if isinstance(source, PackageSource) and source.object:
+    match source:
+        case table.TableSource():
+            items = table.list_rows(source)
+        case git.GitSource():
+            items = git.list_blobs(source)
+        case mail.MailSource():
+            items = mail.list_messages(source)
+        case PackageSource() if source.object:
+            items = [
+                SourceItem(
+                    uri=_base(source) + quote(key.encode()),
+                    source=source.name,
+                    size=len(text.encode("utf-8", "surrogatepass")),
+                    etag=digest_bytes(text.encode("utf-8", "surrogatepass")),
+                    media_type="text/plain",
+                )
+                for key, text in _mapping(source).items()
+            ]
+        case _:
+            items = [_file_item(source, relative, status) for relative, status in _files(source)]
+    if source.access:
         items = [
-            SourceItem(
-                uri=_base(source) + _quote(key.encode()),
-                source=source.name,
-                size=len(text.encode("utf-8", "surrogatepass")),
-                etag=digest_bytes(text.encode("utf-8", "surrogatepass")),
-                media_type="text/plain",
-            )
-            for key, text in _mapping(source).items()
+            replace(item, access=tuple(sorted({*source.access, *item.access}))) for item in items
         ]
-    else:
-        items = [_file_item(source, relative, status) for relative, status in _files(source)]
     return sorted(items, key=lambda item: item.uri)
 
 
 def listing_digest(items: Sequence[SourceItem]) -> str:
-    """What a source holds, in one digest; it changes when a document may have."""
-    return digest_of(sorted((item.uri, item.size, item.etag) for item in items))
+    """What a source holds, in one digest; it changes when a document or its tags may have."""
+    return digest_of(
+        sorted(
+            (item.uri, item.size, item.etag, *([item.access] if item.access else []))
+            for item in items
+        )
+    )
 
 
-def read_item(source: Source, item: SourceItem, max_bytes: int) -> bytes:
+def read_items(
+    source: Source, items: Iterable[SourceItem], max_bytes: int
+) -> Iterator[tuple[SourceItem, bytes | ReadError]]:
+    """The bytes of some items of a source, or why they cannot be read, in any order."""
+    sound = []
+    for item in items:
+        if item.fault is None:
+            sound.append(item)
+        else:
+            yield item, ReadError(*item.fault)
+    match source:
+        case table.TableSource():
+            yield from table.read_rows(source, sound, max_bytes)
+        case git.GitSource():
+            yield from git.read_blobs(source, sound, max_bytes)
+        case mail.MailSource():
+            yield from mail.read_messages(source, sound, max_bytes)
+        case _:
+            for item in sound:
+                try:
+                    yield item, read_item(source, item, max_bytes)
+                except ReadError as error:
+                    yield item, error
+
+
+def read_item(source: FileSource, item: SourceItem, max_bytes: int) -> bytes:
     """The bytes of one item.
 
     Raises:
@@ -220,7 +262,7 @@ def read_item(source: Source, item: SourceItem, max_bytes: int) -> bytes:
     return content
 
 
-def _files(source: Source) -> Iterator[tuple[str, os.stat_result]]:
+def _files(source: FileSource) -> Iterator[tuple[str, os.stat_result]]:
     """Relative paths of a folder's documents with their status."""
     root = _root(source)
     include = source.include if isinstance(source, FolderSource) else None
@@ -250,10 +292,10 @@ def _files(source: Source) -> Iterator[tuple[str, os.stat_result]]:
                 yield relative, status
 
 
-def _file_item(source: Source, relative: str, status: os.stat_result) -> SourceItem:
+def _file_item(source: FileSource, relative: str, status: os.stat_result) -> SourceItem:
     # The change time catches an edit that keeps size and modification time.
     return SourceItem(
-        uri=_base(source) + _quote(os.fsencode(relative)),
+        uri=_base(source) + quote(os.fsencode(relative)),
         source=source.name,
         size=status.st_size,
         etag=f"{status.st_mtime_ns}-{status.st_ctime_ns}-{status.st_size}",
@@ -261,7 +303,7 @@ def _file_item(source: Source, relative: str, status: os.stat_result) -> SourceI
     )
 
 
-def _root(source: Source) -> Path:
+def _root(source: FileSource) -> Path:
     """The folder that a source's files lie in."""
     if isinstance(source, FolderSource):
         path, mend = source.path, f"Restore it, or run `headwater sources remove {source.name}`."
@@ -299,32 +341,59 @@ def _mapping(source: PackageSource) -> dict[str, str]:
     return value
 
 
-def _source_at(location: str, name: str | None) -> Source:
+def _source_at(location: str, name: str | None, fields: dict[str, Any]) -> Source:
     try:
-        if location.startswith("package:"):
-            package = location.removeprefix("package:")
-            return PackageSource(name=name or _slug(package), package=package)
-        if re.match(r"^[A-Za-z][A-Za-z0-9+.-]*:", location):
-            raise HeadwaterError(
-                f"{location} cannot be a source yet.",
-                mend="The kinds are: a folder, and package:NAME.",
-            )
-        path = Path(location).expanduser().resolve()
-        if not path.is_dir():
-            raise HeadwaterError(f"There is no folder {path}.", mend="Name a folder of documents.")
-        return FolderSource(name=name or _slug(path.name), path=path)
+        kind, where, called = _kind_at(location, fields.pop("kind", None))
+        entry = {"kind": kind, "name": name or _slug(called), **where, **fields}
+        return _SourcesFile.model_validate({"sources": [entry]}).sources[0]
     except ValidationError as error:
+        problem = _first_line(error)
         raise HeadwaterError(
-            f"{name or location!r} makes no source: {_first_line(error)}.",
-            mend="Give it a name of letters, digits, - and _ with --name.",
+            f"{name or location!r} makes no source: {problem}.",
+            mend="Give it a name of letters, digits, - and _ with --name."
+            if ".name:" in problem
+            else "`headwater sources add --help` says what each kind takes.",
         ) from error
 
 
+def _kind_at(location: str, kind: str | None) -> tuple[str, dict[str, Any], str]:
+    """Kind of source that a location is, the fields that name it, and what to call it."""
+    if location.startswith("package:"):
+        package = location.removeprefix("package:")
+        return "package", {"package": package}, package
+    plain = location.removeprefix("git+")
+    if kind == "git" or plain != location or location.rstrip("/").endswith(".git"):
+        repository = plain if re.match(_REMOTE, plain) else str(Path(plain).expanduser().resolve())
+        return "git", {"repository": repository}, Path(plain.rstrip("/")).name.removesuffix(".git")
+    if re.match(r"^[A-Za-z][A-Za-z0-9+.-]*:", location):
+        raise HeadwaterError(
+            f"{location} cannot be a source yet.",
+            mend="The kinds are: a folder, package:NAME, a table, a mail archive, git+URL.",
+        )
+    path = Path(location).expanduser().resolve()
+    if kind == "table" or (kind is None and path.suffix.lower() in table.FORMATS):
+        return "table", {"path": path}, path.stem
+    if kind == "mail" or (kind is None and (path.suffix == ".mbox" or mail.is_maildir(path))):
+        return "mail", {"path": path}, path.stem
+    if not path.is_dir():
+        raise HeadwaterError(
+            f"There is no folder {path}.",
+            mend="Name a folder of documents, a table, a mail archive or a repository.",
+        )
+    return kind or "folder", {"path": path}, path.name
+
+
 def _absolute(source: Source, folder: Path) -> Source:
-    """A folder in a sources file counts from the file's own folder."""
-    if not isinstance(source, FolderSource):
-        return source
-    return source.model_copy(update={"path": (folder / source.path.expanduser()).resolve()})
+    """A path in a sources file counts from the file's own folder."""
+    match source:
+        case FolderSource() | table.TableSource() | mail.MailSource():
+            path = (folder / source.path.expanduser()).resolve()
+            return source.model_copy(update={"path": path})
+        case git.GitSource() if not re.match(_REMOTE, source.repository):
+            path = (folder / Path(source.repository).expanduser()).resolve()
+            return source.model_copy(update={"repository": str(path)})
+        case _:
+            return source
 
 
 def _check_unique(sources: Sequence[Source], path: Path) -> None:
@@ -342,13 +411,9 @@ def _slug(text: str) -> str:
     return slug if slug[:1].isalpha() else f"source-{slug}".strip("-")
 
 
-def _base(source: Source) -> str:
+def _base(source: FileSource) -> str:
     base = source.base_uri if isinstance(source, PackageSource) else None
-    return base or f"{source.name}:///"
-
-
-def _quote(path: bytes) -> str:
-    return quote_from_bytes(path, safe="/")
+    return base or base_uri(source.name)
 
 
 def _first_line(error: Exception) -> str:

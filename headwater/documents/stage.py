@@ -125,17 +125,29 @@ def with_retired(lake: Lake, table: str, upstream: str, shards: Sequence[str]) -
 
 
 def stage_stats(
-    writer: ShardWriter, version: str, columns: Sequence[str], counts: Mapping[str, ShardCounts]
+    writer: ShardWriter,
+    version: str,
+    columns: Sequence[str],
+    counts: Mapping[str, ShardCounts],
+    *,
+    where_given: Sequence[str] = (),
 ) -> StageStats:
     """Flush the writer and sum up; digests are those of the rows' `columns` as they now stand.
 
     They do not depend on row order or time: `digest_of(version, sorted digests of the rows)`.
+
+    Args:
+        where_given: columns that count only in rows where they hold something: a row without keeps
+            the digest that it had before there was such a column.
     """
     writer.flush()
     writer.lake.ensure([writer.table])
     by_shard: dict[str, list[str]] = {shard: [] for shard in counts}
-    for row in writer.lake.read(writer.table, columns=["shard", *columns]).to_pylist():
-        digest = digest_of(*(row[column] for column in columns))
+    for row in writer.lake.read(
+        writer.table, columns=["shard", *columns, *where_given]
+    ).to_pylist():
+        given = [[column, row[column]] for column in where_given if row[column]]
+        digest = digest_of(*(row[column] for column in columns), *given)
         by_shard.setdefault(row["shard"], []).append(digest)
     everything = sorted(digest for digests in by_shard.values() for digest in digests)
     return StageStats(

@@ -8,6 +8,8 @@ from assets.checks.datasets import (
     golden_set_is_curated,
     no_golden_item_in_preferences,
     no_golden_item_in_training,
+    no_restricted_pairs,
+    no_restricted_rows,
 )
 from assets.checks.documents import chunks_meet_expectations, documents_meet_expectations
 from headwater.lake import Lake, rows_to_table
@@ -110,6 +112,28 @@ def test_the_firewall_reads_the_pairs_too(lake, resource):
     ):
         lake.overwrite("preference_pairs", leaked)
         assert not no_golden_item_in_preferences(resource).passed
+
+
+def test_no_restricted_document_is_taught_or_shown(lake, resource):
+    shown = chunk(id="shown", uri="drinks:///menu.md", access=["internal", "restricted"])
+    rows = rows_to_table("document_shards", [chunk(), shown])
+    lake.replace("document_shards", rows, keys=["00"])
+    pair = {"id": "p", "question": "Why?", "chosen": "a", "rejected": "b", "source": "rating"}
+    for check, name, sound in (
+        (no_restricted_rows, "sft_dataset", row(1)),
+        (no_restricted_pairs, "preference_pairs", pair | {"context": [SHA], "traces": ["t"]}),
+    ):
+        lake.overwrite(name, rows_to_table(name, [sound]))
+        assert check(resource).passed
+        bad = [sound, sound | {"id": "bad", "context": [SHA, "shown"]}]
+        lake.overwrite(name, rows_to_table(name, bad))
+        result = check(resource)
+        assert not result.passed
+        assert result.metadata["restricted_rows"].value == 1
+        assert "bad" in result.metadata["rows"].value
+        assert "menu" in result.metadata["rows"].value
+    lake.overwrite("sft_dataset", rows_to_table("sft_dataset", [row(1, uri="drinks:///menu.md")]))
+    assert not no_restricted_rows(resource).passed
 
 
 def test_enough_rows_to_train(lake, resource):

@@ -1,6 +1,7 @@
 """Documents to try the stages on, and a corpus with the three stages run over it."""
 
 import io
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +50,43 @@ def make_pdf(pages, *, title="", outline=(), password=None):
     encrypted = io.BytesIO()
     writer.write(encrypted)
     return encrypted.getvalue()
+
+
+def rezip(content: bytes, name: str, change) -> bytes:
+    """A zip archive with one member changed."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(buffer, "w") as new:
+        for member in old.infolist():
+            data = old.read(member)
+            new.writestr(member.filename, change(data) if member.filename == name else data)
+    return buffer.getvalue()
+
+
+def make_epub(pages, extra=None, title="") -> bytes:
+    """A book with one XHTML page for each body in `pages`, in their order."""
+    items = "".join(
+        f'<item id="p{at}" href="{name}" media-type="application/xhtml+xml"/>'
+        for at, name in enumerate(pages)
+    )
+    spine = "".join(f'<itemref idref="p{at}"/>' for at in range(len(pages)))
+    package = (
+        '<package xmlns="http://www.idpf.org/2007/opf"><metadata>'
+        f'<title xmlns="http://purl.org/dc/elements/1.1/">{title}</title></metadata>'
+        f"<manifest>{items}</manifest><spine>{spine}</spine></package>"
+    )
+    container = (
+        '<container xmlns="urn:oasis:names:tc:opendocument:xmlns:container"><rootfiles>'
+        '<rootfile full-path="OEBPS/content.opf"/></rootfiles></container>'
+    )
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as book:
+        book.writestr("META-INF/container.xml", container)
+        book.writestr("OEBPS/content.opf", package)
+        for name, body in pages.items():
+            book.writestr(f"OEBPS/{name}", f"<html><head/><body>{body}</body></html>")
+        for name, content in (extra or {}).items():
+            book.writestr(name, content)
+    return buffer.getvalue()
 
 
 @dataclass

@@ -2,11 +2,11 @@ import os
 
 import pytest
 
+from headwater.documents.kinds.base import ReadError
 from headwater.documents.sources import (
     DEFAULT_SOURCES,
     FolderSource,
     PackageSource,
-    ReadError,
     add_source,
     asset_name,
     list_items,
@@ -109,7 +109,7 @@ def test_a_folder_lists_documents_below_it_only(tmp_path):
     folder, outside = tmp_path / "docs", tmp_path / "outside"
     for path in (folder / "sub" / "deep", folder / ".git", outside):
         path.mkdir(parents=True)
-    for name in ("a.md", "sub/deep/ü b.HTML", ".hidden.md", ".git/x.md", "image.png", "b.pdf"):
+    for name in ("a.md", "sub/deep/ü b.HTML", ".hidden.md", ".git/x.md", "image.gif", "b.pdf"):
         (folder / name).write_text("text")
     (outside / "secret.md").write_text("canary")
     (folder / "link.md").symlink_to(outside / "secret.md")

@@ -42,6 +42,7 @@ select
     clean.language,
     raw.media_type,
     raw.licence,
+    raw.access,
     raw.bytes,
     clean.characters,
     clean.headings,

@@ -4,6 +4,7 @@ select
     shard,
     media_type,
     licence,
+    access,
     size as bytes,
     digest as content_digest
 from {{ source("lake", "raw_documents") }}

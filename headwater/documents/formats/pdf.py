@@ -51,7 +51,9 @@ def blocks(content: bytes, max_chars: int) -> tuple[str, list[Block]]:
             "damaged_pdf", f"{type(error).__name__}: {fold(str(error))[:200]}"
         ) from error
     if not found:
-        raise Rejected("no_text", "its pages hold no text; a scan would need OCR")
+        raise Rejected(
+            "no_text", "its pages hold no text: give the pages of a scan as pictures (PNG, TIFF)"
+        )
     return title, found
 
 

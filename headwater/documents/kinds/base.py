@@ -1,0 +1,118 @@
+"""What every kind of source shares: the fields of an entry, the formats, how an item fails.
+
+Knows neither a kind nor sources.yaml.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote_from_bytes
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+
+from headwater.records import SourceItem
+
+_OFFICE = "application/vnd.openxmlformats-officedocument"
+#: File name suffixes that are documents, and their media types.
+MEDIA_TYPES = {
+    ".md": "text/markdown",
+    ".markdown": "text/markdown",
+    ".html": "text/html",
+    ".htm": "text/html",
+    ".xhtml": "text/html",
+    ".txt": "text/plain",
+    ".text": "text/plain",
+    ".rst": "text/x-rst",
+    ".pdf": "application/pdf",
+    ".docx": f"{_OFFICE}.wordprocessingml.document",
+    ".pptx": f"{_OFFICE}.presentationml.presentation",
+    ".epub": "application/epub+zip",
+    ".eml": "message/rfc822",
+    ".ipynb": "application/x-ipynb+json",
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".tif": "image/tiff",
+    ".tiff": "image/tiff",
+}
+NAME = r"^[A-Za-z][A-Za-z0-9_-]{0,62}$"
+
+Tag = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.:-]{0,62}$")]
+
+
+def _tags(value: Any) -> Any:
+    """One tag may stand without a list; order and repetition mean nothing."""
+    listed = [value] if isinstance(value, str) else value
+    if isinstance(listed, list | tuple | set) and all(isinstance(tag, str) for tag in listed):
+        return tuple(sorted(set(listed)))
+    return listed
+
+
+#: Free words that say who may see a document; `headwater.records.RESTRICTED` is the one we act on.
+Access = Annotated[tuple[Tag, ...], BeforeValidator(_tags)]
+
+
+class ReadError(Exception):
+    """One item cannot be read; `reason` is the code that its quarantine row carries."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+class Entry(BaseModel):
+    """What an entry of sources.yaml says, whatever its kind."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=NAME)
+    licence: str = "unknown"
+    access: Access = ()
+    owner: str | None = None
+
+
+def quote(path: bytes) -> str:
+    """A path or name as the last part of a URI."""
+    return quote_from_bytes(path, safe="/")
+
+
+def base_uri(name: str) -> str:
+    """What the URIs of a source's documents begin with."""
+    return f"{name}:///"
+
+
+def status_of(paths: Iterable[Path]) -> tuple[object, ...]:
+    """Changes whenever one of some files may have; the change time catches an edit that keeps
+    size and modification time.
+    """
+    found: list[object] = []
+    for path in paths:
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            found.append((str(path), None))
+        else:
+            times = (status.st_mtime_ns, status.st_ctime_ns)
+            found.append((str(path), (*times, status.st_size, status.st_ino)))
+    return tuple(found)
+
+
+class Remembered:
+    """The last listing of each source, for as long as what it was made of has not changed.
+
+    A sensor lists every source four times a minute; a large table is read when it has changed.
+    """
+
+    def __init__(self) -> None:
+        self._listings: dict[str, tuple[object, list[SourceItem]]] = {}
+
+    def listing(
+        self, name: str, made_of: object, make: Callable[[], Sequence[SourceItem]]
+    ) -> list[SourceItem]:
+        """The listing called `name`; made where `made_of` is another than last time."""
+        before = self._listings.get(name)
+        if before is None or before[0] != made_of:
+            before = (made_of, list(make()))
+            self._listings[name] = before
+        return list(before[1])

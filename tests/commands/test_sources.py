@@ -1,0 +1,92 @@
+"""`headwater sources`: every kind is added from the command line, and nothing that is broken."""
+
+import json
+import mailbox
+import sqlite3
+import subprocess
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from headwater.cli import app
+
+
+def run(*arguments: object, code: int = 0) -> dict[str, Any]:
+    done = CliRunner().invoke(app, ["sources", *map(str, arguments), "--json"])
+    assert done.exit_code == code, done.output
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return answer
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HEADWATER_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HEADWATER_SOURCES", str(tmp_path / "sources.yaml"))
+    return tmp_path
+
+
+def test_every_kind_is_added_listed_and_removed(home: Path) -> None:
+    (home / "docs").mkdir()
+    (home / "docs" / "a.md").write_text("# A")
+    (home / "docs" / "b.png").write_text("x")
+    (home / "faq.jsonl").write_text('{"slug": "a", "body": "x"}\n{"body": "y"}\n')
+    with closing(sqlite3.connect(home / "help.sqlite")) as database, database:
+        database.execute("CREATE TABLE articles AS SELECT 1 AS id, 'x' AS text")
+    box = mailbox.mbox(home / "list.mbox")
+    box.add("Message-ID: <a@b>\n\ntext")
+    box.close()
+    subprocess.run(["git", "init", "-q", home / "book"], check=True)
+
+    added = run("add", home / "docs", "--include", "*.md", "--licence", "MIT")
+    assert added == {"name": "docs", "kind": "folder", "documents": 1, "faults": 0}
+    columns = ("--text-column", "body", "--id-column", "slug")
+    added = run("add", home / "faq.jsonl", *columns, "--access", "restricted", "--access", "hr")
+    assert added == {"name": "faq", "kind": "table", "documents": 2, "faults": 1}
+    assert run("add", home / "help.sqlite", "--table", "articles")["documents"] == 1
+    assert run("add", home / "list.mbox")["kind"] == "mail"
+    assert "cannot read HEAD" in run("add", f"git+{home / 'book'}", code=1)["error"]
+
+    listed = {row["name"]: row for row in run("list")["sources"]}
+    assert list(listed) == ["docs", "faq", "help", "list"]
+    assert listed["faq"]["access"] == ["hr", "restricted"]
+    entries = yaml.safe_load((home / "sources.yaml").read_text())["sources"]
+    assert entries[1] == {
+        "kind": "table",
+        "name": "faq",
+        "access": ["hr", "restricted"],
+        "path": str(home / "faq.jsonl"),
+        "columns": {"id": "slug", "text": "body"},
+    }
+    run("remove", "faq")
+    assert len(run("list")["sources"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["faq.jsonl"], "no column 'id'"),
+        (["faq.jsonl", "--access", "For Us"], "access"),
+        (["faq.jsonl", "--ref", "main"], "ref: Extra inputs"),
+        (["faq.jsonl", "--name", "../a"], "name"),
+        (["faq.jsonl", "--kind", "web"], "makes no source|no folder"),
+        (["gone.jsonl"], "is not there"),
+    ],
+)
+def test_what_cannot_be_added_is_said_and_not_kept(
+    home: Path, arguments: list[str], problem: str
+) -> None:
+    (home / "faq.jsonl").write_text('{"slug": "a", "body": "x"}\n')
+    answer = run("add", home / arguments[0], *arguments[1:], code=1)
+    assert any(part in answer["error"] for part in problem.split("|")), answer
+    assert answer["mend"]
+    assert not (home / "sources.yaml").exists()
+
+
+def test_the_help_teaches() -> None:
+    said = CliRunner().invoke(app, ["sources", "add", "--help"]).output
+    for word in ("faq.jsonl", "list.mbox", "git+", "--text-column", "restricted", "package:NAME"):
+        assert word in said, said

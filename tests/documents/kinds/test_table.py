@@ -1,0 +1,246 @@
+import json
+import sqlite3
+from contextlib import closing
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from headwater.documents.kinds import table
+from headwater.documents.kinds.base import ReadError
+from headwater.documents.kinds.table import Columns, TableSource
+from headwater.documents.raw import update_raw
+from headwater.documents.sources import add_source, list_items, listing_digest, read_items
+from headwater.errors import HeadwaterError
+from headwater.lake import Lake
+
+ROWS = [
+    {"slug": "opening/hours", "body": "The harbour opens at six.", "head": "Hours"},
+    {"slug": "fees", "body": "A berth costs twelve crowns.", "head": None},
+    {"slug": 7, "body": "Tides.", "head": "Tides"},
+]
+COLUMNS = Columns(id="slug", text="body", title="head")
+
+
+def source(path, **fields) -> TableSource:
+    return TableSource(**{"name": "faq", "path": path, "columns": COLUMNS, **fields})
+
+
+def jsonl(path, rows=ROWS):
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return source(path)
+
+
+def csv(path):
+    lines = ["slug,body,head", *(f'{r["slug"]},"{r["body"]}",{r["head"] or ""}' for r in ROWS)]
+    path.write_text("\n".join(lines))
+    return source(path)
+
+
+def parquet(path):
+    rows = [{**row, "slug": str(row["slug"])} for row in ROWS]
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return source(path)
+
+
+def sqlite(path):
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute('CREATE TABLE "a ""b" (slug, body, head, other)')
+        values = [(row["slug"], row["body"], row["head"]) for row in ROWS]
+        database.executemany('INSERT INTO "a ""b" VALUES (?, ?, ?, 1)', values)
+    return source(path, table='a "b')
+
+
+def contents(entry, max_bytes=2**20):
+    found = read_items(entry, list_items(entry), max_bytes)
+    return {
+        item.uri.removeprefix("faq:///"): content if isinstance(content, bytes) else content.reason
+        for item, content in found
+    }
+
+
+@pytest.mark.parametrize(
+    ("make", "suffix"), [(jsonl, "jsonl"), (csv, "csv"), (parquet, "parquet"), (sqlite, "sqlite")]
+)
+def test_a_row_is_a_document(tmp_path, make, suffix):
+    entry = make(tmp_path / f"faq.{suffix}")
+    assert contents(entry) == {
+        "opening/hours": b"Hours\n=====\n\nThe harbour opens at six.",
+        "fees": b"A berth costs twelve crowns.",
+        "7": b"Tides\n=====\n\nTides.",
+    }
+    items = list_items(entry)
+    assert {item.media_type for item in items} == {"text/plain"}
+    assert [item.size for item in items] == [len(c) for _, c in sorted(contents(entry).items())]
+
+
+def test_etags_are_of_the_mapped_columns_alone(tmp_path):
+    entry = jsonl(tmp_path / "faq.jsonl")
+    before = {item.uri: item.etag for item in list_items(entry)}
+    jsonl(tmp_path / "faq.jsonl", [{**row, "views": 9} for row in reversed(ROWS)])
+    assert {item.uri: item.etag for item in list_items(entry)} == before
+    digest = listing_digest(list_items(entry))
+    jsonl(tmp_path / "faq.jsonl", [{**ROWS[0], "body": "Seven."}, *ROWS[1:]])
+    after = {item.uri: item.etag for item in list_items(entry)}
+    assert [uri for uri in after if after[uri] != before[uri]] == ["faq:///opening/hours"]
+    assert listing_digest(list_items(entry)) != digest
+
+
+def test_a_listing_is_made_again_only_when_a_file_has_changed(tmp_path, monkeypatch):
+    entry = jsonl(tmp_path / "faq.jsonl")
+    first = list_items(entry)
+    monkeypatch.setattr(table, "_rows", lambda *_: pytest.fail("the file was read again"))
+    assert list_items(entry) == first
+
+
+def test_bad_rows_are_quarantined_and_their_neighbours_read(tmp_path):
+    path = tmp_path / "faq.jsonl"
+    good, bad = ROWS[:2], [{"body": "no id"}, {"slug": "a"}, {"slug": "b", "body": 5}, ["list"]]
+    text = "\n".join(json.dumps(row) for row in [*good, *bad])
+    path.write_bytes(
+        f"{text}\n\n{{not json\n".encode() + b'{"slug": "\xff", "body": "x"}\n' + b"[" * 99999
+    )
+    lake = Lake(tmp_path / "lake")
+    stats = update_raw(lake, [source(path)], ["00"], 1, 2**20)
+    assert (stats.processed, stats.quarantined) == (9, 7)
+    rows = lake.read("quarantine").to_pylist()
+    assert sorted(row["reason"] for row in rows) == ["bad_row"] * 5 + ["no_id", "no_text"]
+    assert all("faq.jsonl line" in row["detail"] for row in rows)
+    again = update_raw(lake, [source(path)], ["00"], 1, 2**20)
+    assert (again.processed, again.quarantined, again.digest) == (0, 7, stats.digest)
+
+
+def test_ragged_rows_of_csv(tmp_path):
+    path = tmp_path / "faq.csv"
+    path.write_text('slug,body,head\na,"two\nlines",\nb,x,y,z\n\nc,,d\n')
+    assert contents(source(path)) == {
+        "a": b"two\nlines",
+        "?row=faq.csv%20line%204": "bad_row",
+        "c": "no_text",
+    }
+
+
+def test_an_id_that_is_there_twice_is_named(tmp_path):
+    entry = jsonl(tmp_path / "faq.jsonl", [*ROWS, ROWS[1], {"slug": "7", "body": "x"}])
+    with pytest.raises(
+        HeadwaterError, match=r"'fees' \(faq\.jsonl line 2, faq\.jsonl line 4\); '7'"
+    ):
+        list_items(entry)
+
+
+def test_a_pattern_reads_every_file(tmp_path):
+    for number, row in enumerate(ROWS):
+        jsonl(tmp_path / f"part-{number}.jsonl", [row])
+    entry = source(tmp_path / "part-*.jsonl")
+    assert len(contents(entry)) == 3
+    (tmp_path / "part-1.jsonl").unlink()
+    assert len(contents(entry)) == 2
+
+
+def test_licence_and_tags_of_a_row_reach_the_table(tmp_path):
+    rows = [
+        {"id": "a", "text": "x", "licence": "MIT", "tags": "internal, restricted"},
+        {"id": "b", "text": "y", "licence": None, "tags": []},
+        {"id": "c", "text": "z", "tags": "For Us"},
+    ]
+    columns = Columns(licence="licence", access="tags")
+    jsonl(tmp_path / "faq.jsonl", rows)
+    entry = source(tmp_path / "faq.jsonl", columns=columns, licence="CC0", access="hr")
+    lake = Lake(tmp_path / "lake")
+    update_raw(lake, [entry], ["00"], 1, 2**20)
+    found = {row["uri"][-1]: row for row in lake.read("raw_documents").to_pylist()}
+    assert (found["a"]["licence"], found["a"]["access"]) == (
+        "MIT",
+        ["hr", "internal", "restricted"],
+    )
+    assert (found["b"]["licence"], found["b"]["access"]) == ("CC0", ["hr"])
+    # A tag that cannot be read might have been `restricted`.
+    assert [row["reason"] for row in lake.read("quarantine").to_pylist()] == ["bad_access"]
+
+
+@pytest.mark.parametrize(("text_format", "content"), [
+    ("markdown", b"# Hours\n\nThe harbour opens at six."),
+    ("html", b"<title>Hours</title>\nThe harbour opens at six."),
+])  # fmt: skip
+def test_text_may_be_of_a_format(tmp_path, text_format, content):
+    jsonl(tmp_path / "faq.jsonl")
+    entry = source(tmp_path / "faq.jsonl", text_format=text_format)
+    assert contents(entry)["opening/hours"] == content
+    assert list_items(entry)[0].media_type == f"text/{text_format}"
+
+
+def test_a_row_that_changed_or_went_after_it_was_listed(tmp_path):
+    entry = jsonl(tmp_path / "faq.jsonl")
+    items = list_items(entry)
+    jsonl(tmp_path / "faq.jsonl", [{**ROWS[1], "body": "Other."}, ROWS[2]])
+    found = {item.uri[7:]: content for item, content in read_items(entry, items, 99)}
+    assert {name for name, content in found.items() if isinstance(content, ReadError)} == {
+        "opening/hours", "fees",
+    }  # fmt: skip
+    assert {each.reason for each in found.values() if isinstance(each, ReadError)} == {"missing"}
+
+
+def test_too_large_rows_and_lines(tmp_path, monkeypatch):
+    entry = jsonl(tmp_path / "faq.jsonl")
+    assert contents(entry, 20)["fees"] == "too_large"
+    monkeypatch.setattr(table, "MAX_LINE_BYTES", 70)
+    jsonl(tmp_path / "faq.jsonl", [{**ROWS[1], "body": "x" * 500}, ROWS[2]])
+    assert contents(entry) == {
+        "?row=faq.jsonl%20line%201": "too_large",
+        "7": b"Tides\n=====\n\nTides.",
+    }
+
+
+@pytest.mark.parametrize("make", [jsonl, csv, parquet, sqlite])
+def test_a_column_that_is_not_there_is_named_with_those_that_are(tmp_path, make):
+    entry = make(tmp_path / f"faq.{'jsonl' if make is jsonl else make.__name__}")
+    wrong = entry.model_copy(update={"columns": Columns(id="slug", text="content")})
+    with pytest.raises(HeadwaterError) as error:
+        list_items(wrong)
+    assert "no column 'content'" in error.value.what
+    assert "body" in error.value.mend
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.parquet", b"PAR1 nothing"),
+        ("a.sqlite", b"no database" * 99),
+        ("a.csv", b'a,"' + b"x" * 200_000),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_an_error_not_an_empty_listing(
+    tmp_path, name, content, monkeypatch
+):
+    monkeypatch.setattr(table, "MAX_LINE_BYTES", 100_000)
+    (tmp_path / name).write_bytes(content)
+    entry = source(tmp_path / name, table="x" if name.endswith("sqlite") else None)
+    with pytest.raises(HeadwaterError, match=r"cannot read|no column"):
+        list_items(entry)
+    with pytest.raises(HeadwaterError, match="is not there"):
+        list_items(source(tmp_path / "gone.jsonl"))
+
+
+def test_sql_is_read_only_and_names_are_no_code(tmp_path):
+    entry = sqlite(tmp_path / "faq.sqlite")
+    before = (tmp_path / "faq.sqlite").read_bytes()
+    for name in ('x"; DROP TABLE a; --', "sqlite_schema WHERE 1=1"):
+        with pytest.raises(HeadwaterError, match="has no table"):
+            list_items(entry.model_copy(update={"table": name}))
+    hostile = Columns(id='slug" FROM x; --', text="body")
+    with pytest.raises(HeadwaterError, match="no column"):
+        list_items(entry.model_copy(update={"columns": hostile}))
+    assert (tmp_path / "faq.sqlite").read_bytes() == before
+
+
+def test_a_table_is_added_with_its_columns_and_not_when_it_cannot_be_listed(tmp_path):
+    jsonl(tmp_path / "FAQ 2.jsonl")
+    file = tmp_path / "sources.yaml"
+    with pytest.raises(HeadwaterError, match="no column 'id'"):
+        add_source(file, str(tmp_path / "FAQ 2.jsonl"))
+    assert not file.exists()
+    fields = {"columns": {"id": "slug", "text": "body"}, "access": ["internal"]}
+    added = add_source(file, str(tmp_path / "FAQ 2.jsonl"), fields=fields)
+    assert (added.kind, added.name, added.access) == ("table", "faq-2", ("internal",))
+    with pytest.raises(HeadwaterError, match="Extra inputs"):
+        add_source(file, str(tmp_path / "FAQ 2.jsonl"), "b", fields={"ref": "main"})
