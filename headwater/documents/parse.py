@@ -12,7 +12,7 @@ from urllib.parse import unquote
 from headwater.documents.formats import html, markdown, pdf, text
 from headwater.documents.parsed import Block, Parsed, Rejected, assemble
 
-PARSER_VERSION = "parse/1"
+PARSER_VERSION = "parse/2"
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -21,6 +21,8 @@ _BOMS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 _CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([A-Za-z0-9_.:-]{2,40})""", re.I)
+#: Bytes of a character at most: a line end of two characters, in UTF-32.
+_MOST_BYTES = 8
 #: More unreadable characters than this share, and the file is no text.
 _MAX_UNREADABLE = 0.1
 #: What a text never holds: the mark of a failed decoding, and controls but for space and escape.
@@ -46,15 +48,19 @@ def parse(content: bytes, media_type: str, uri: str, max_chars: int = 4 * 2**20)
     if media_type == "application/pdf":
         title, blocks = pdf.blocks(content, max_chars)
     else:
+        if media_type not in ("text/html", "text/markdown", "text/plain"):
+            raise Rejected("unsupported", f"no parser for {media_type}")
+        if media_type != "text/html" and len(content) > _MOST_BYTES * max_chars:
+            raise Rejected(
+                "too_large", f"{len(content):,} bytes; {max_chars:,} characters are fewer"
+            )
         decoded = decode(content, markup=media_type == "text/html")
         if media_type == "text/html":
             title, blocks = html.blocks(decoded)
         elif media_type == "text/markdown":
             title, blocks = markdown.blocks(_bounded(decoded, max_chars))
-        elif media_type == "text/plain":
-            blocks = text.blocks(_bounded(decoded, max_chars))
         else:
-            raise Rejected("unsupported", f"no parser for {media_type}")
+            blocks = text.blocks(_bounded(decoded, max_chars))
     parsed = assemble(blocks, title)
     if not parsed.text:
         raise Rejected("empty", "nothing is left after markup and unseen characters are removed")
