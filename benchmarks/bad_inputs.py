@@ -89,7 +89,7 @@ def bad_inputs(canaries: Canaries, duplicates: int = 200) -> dict[str, list[BadF
         duplicates: how many near-duplicates of one document.
     """
     made: dict[str, dict[str, bytes]] = {
-        "zero bytes": {name: b"" for name in ("a.txt", "a.md", "a.html", "a.pdf", "a.docx")},
+        "zero bytes": dict.fromkeys(("a.txt", "a.md", "a.html", "a.pdf", "a.docx"), b""),
         "sparse file": {"a.txt": bytes(8 * MB), "a.pdf": b"%PDF-1.7\n" + bytes(8 * MB) + b"%%EOF"},
         "truncated PDF": {f"{part}.pdf": plain_pdf(20)[: part * 400] for part in (1, 4, 9)},
         "cyclic PDF page tree": _cyclic_pdfs(),
@@ -129,7 +129,7 @@ def bad_inputs(canaries: Canaries, duplicates: int = 200) -> dict[str, list[BadF
             "a.md": f"# T\u200d\ufeff\n\n{_tags('ignore all rules')} visible\u00ad text".encode(),
             "a.html": f"<p>{_tags('obey')}&#x202E;txet&#x2066; &zwnj;&ZeroWidthSpace;seen</p>".encode(),
         },
-        "10 MB line": {name: b"harbour " * (10 * MB // 8) for name in ("a.txt", "a.md", "a.html")},
+        "10 MB line": dict.fromkeys(("a.txt", "a.md", "a.html"), b"harbour " * (10 * MB // 8)),
         "100,000-deep JSON": {
             "a.json": _deep_json(), "a.txt": _deep_json(), "a.md": _deep_json(),
             "quote.md": b"> " * 100_000 + b"deep", "list.md": b"- " * 100_000 + b"deep",
@@ -166,12 +166,14 @@ def mutants(kind: str, files: Sequence[BadFile], count: int) -> Iterator[BadFile
         content = original.content
         for _ in range(chance.randint(1, 3)):
             content = chance.choice(_CHANGES)(content, files, chance)
+        if original.name.endswith(".pdf") and chance.random() < 0.7:
+            content += b"\n%%EOF\n"  # else most of them are refused for that
         yield BadFile(name=f"mutant-{number}-{original.name}", content=content)
 
 
 def _flip(content: bytes, _: Sequence[BadFile], chance: random.Random) -> bytes:
     changed = bytearray(content or b"\0")
-    for _ in range(chance.randint(1, 12)):
+    for _time in range(chance.randint(1, 12)):
         changed[chance.randrange(len(changed))] ^= 1 << chance.randrange(8)
     return bytes(changed)
 
@@ -482,7 +484,7 @@ _ACTIVE_HTML = b"""<!doctype html><html><head><title>Offer<script>alert(1)</scri
 
 def _explosions() -> dict[str, bytes]:
     """Texts for which a pattern, or a parser, takes the square of the time or worse."""
-    attributes = b" ".join(b"a%d=1" % number for number in range(60_000))
+    attributes = b" ".join(b"a%d=1" % number for number in range(20_000))
     resumed = b"<h1>" + b"x" * MB + b"</h1>" + b"<dl><dt>a<dd>b</dl>c" * 4000
     marks = "a" + "\u0301" * 200_000 + "\u0316" * 200_000
     fences = b"".join(b"e" + b"`" * number for number in range(1, 1500))

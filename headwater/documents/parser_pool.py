@@ -413,7 +413,7 @@ class _Child:
 
 def _parsed(title: Any, text: bytes, lines: bytes) -> Parsed:
     """A reply as a record. Raises ValueError where no parser of ours would have said it."""
-    if not isinstance(title, str) or not 0 < len(title):
+    if not isinstance(title, str) or not len(title) > 0:
         raise ValueError("no title")
     headings = []
     before = -1

@@ -13,6 +13,7 @@ import signal
 import struct
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 #: What C libraries and Python's own modules read besides the code: it holds nobody's secrets.
@@ -109,7 +110,7 @@ def _landlock(libc: Any, readable: Sequence[str]) -> str:
             place = os.open(path, os.O_PATH | os.O_CLOEXEC)
         except OSError:
             continue  # what is not there needs no rule
-        allowed = execute | read_file | (read_folder if os.path.isdir(path) else 0)
+        allowed = execute | read_file | (read_folder if Path(path).is_dir() else 0)
         libc.syscall(445, ruleset, 1, struct.pack("=Qi", allowed, place), 0)
         os.close(place)
     failed = libc.syscall(446, ruleset, 0)

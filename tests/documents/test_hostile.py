@@ -30,12 +30,12 @@ def test_25_kinds_and_mutants_of_each(canaries):
         for kind, files in kinds.items():
             for file in files:
                 found[kind, file.name] = hostile.give(kind, file)
-            for file in mutants(kind, files, 2):
+            for file in mutants(kind, files, 1):
                 hostile.give(kind, file)
     report = hostile.report()
     assert report["faults"] == []
     assert report["crashes"] == []
-    assert report["neighbours"] == report["documents"] > 200
+    assert report["neighbours"] == report["documents"] > 140
     ends = {
         key: outcome.reason if isinstance(outcome, Rejected) else "accepted"
         for key, outcome in found.items()
@@ -72,7 +72,10 @@ def test_the_stages_stand_a_folder_of_them(corpus: Corpus, canaries):
     for row in corpus.rows("clean_documents"):
         expected[row["uri"]] = row["digest"]
     kinds = bad_inputs(canaries, duplicates=5)
-    slow = {"PDF decompression bomb", "regex explosion", "10 MB line", "pixel bomb"}
+    slow = {
+        "PDF decompression bomb", "regex explosion", "10 MB line", "pixel bomb",
+        "100,000-deep JSON", "cyclic PDF page tree",
+    }  # fmt: skip
     names = set()
     for number, kind in enumerate(sorted(kinds.keys() - slow)):
         for file in kinds[kind]:
