@@ -247,9 +247,7 @@ class _Child:
             cwd="/",
             bufsize=0,
         )
-        assert (
-            self._process.stdin is not None and self._process.stdout is not None
-        )  # they are pipes
+        assert self._process.stdin and self._process.stdout  # they are pipes
         self._in, self._out = self._process.stdin.fileno(), self._process.stdout.fileno()
         for pipe in (self._in, self._out):
             os.set_blocking(pipe, False)
@@ -268,12 +266,12 @@ class _Child:
         """
         try:
             head = self._head(time.monotonic() + START_SECONDS, START_SECONDS)
-        except _Died as death:
+        except (_Died, TypeError, ValueError) as error:
             self.end()
             raise HeadwaterError(
-                f"A parser process does not start: {death.detail}.",
+                f"A parser process does not start ({error}).",
                 mend="What it wrote to the log says why; HEADWATER_PARSER_MEMORY_MB may be too low.",
-            ) from death
+            ) from error
         return [str(phrase) for phrase in head.get("missing", ())]
 
     def parse(self, document: Unparsed) -> Parsed | Rejected:
@@ -413,7 +411,7 @@ class _Child:
 
 def _parsed(title: Any, text: bytes, lines: bytes) -> Parsed:
     """A reply as a record. Raises ValueError where no parser of ours would have said it."""
-    if not isinstance(title, str) or not len(title) > 0:
+    if not isinstance(title, str) or not title:
         raise ValueError("no title")
     headings = []
     before = -1

@@ -45,6 +45,7 @@ def test_25_kinds_and_mutants_of_each(kinds, canaries):
         key: outcome.reason if isinstance(outcome, Rejected) else "accepted"
         for key, outcome in found.items()
     }
+    assert not any(end.startswith("parser_") for end in ends.values())
     expected = {
         ("zero bytes", "a.pdf"): "empty",
         ("sparse file", "a.txt"): "empty",

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from headwater.documents.parse import decode, parse
-from headwater.documents.parsed import Rejected
+from headwater.documents.parsed import Rejected, normalise
 from headwater.documents.sources import MEDIA_TYPES
 
 KINDS = sorted(set(MEDIA_TYPES.values()) - {"application/pdf"})
@@ -95,6 +95,11 @@ def test_a_broken_byte_in_sound_utf8_is_repaired():
 def test_hidden_characters_go():
     text = "in\u200bvis\u202eible\U000e0041 te\0xt\u2066"
     assert parse(text.encode(), "text/plain", "docs:///a").text == "invisible text"
+
+
+def test_half_characters_and_heaped_marks_go():
+    text = normalise("a\ud800b" + "\u0301" * 50_000 + "\u0316" * 50_000 + " \U0001f600c\u0301")
+    assert text == unicodedata.normalize("NFC", "ab" + "\u0301" * 30 + " \U0001f600\u0107")
 
 
 def test_reasons():

@@ -92,6 +92,13 @@ def test_a_stuck_parser_costs_one_document_and_does_not_hold_up_the_others():
     assert pool.started == 3
 
 
+def test_a_page_that_memory_does_not_suffice_for_is_not_taken_for_a_short_one():
+    page = b"<p>" + b"<i>x</i>" * 500_000
+    with ParserPool(ParserLimits(memory_mb=128)) as pool:
+        (outcome,) = pool.map([document(page, "a.html", "text/html")])
+    assert outcome.reason == "parser_memory"
+
+
 @pytest.mark.parametrize("order", ["exit-if-used", "swell-if-used"])
 def test_what_a_used_child_does_is_not_held_against_a_document(misbehaving, order):
     found = misbehaving.map([document("say one"), document(f"{order} two")])
