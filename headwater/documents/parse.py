@@ -24,7 +24,7 @@ from headwater.documents.formats import (
 )
 from headwater.documents.parsed import Block, Parsed, Rejected, assemble
 
-PARSER_VERSION = "parse/1"
+PARSER_VERSION = "parse/2"
 
 #: The title that a document names, or "", and its blocks.
 Found = tuple[str, Iterable[Block]]
@@ -53,6 +53,8 @@ _TEXT: dict[str, Callable[[str], Found]] = {
 }
 #: Of these only a part is text.
 _MARKUP = {"text/html", "application/x-ipynb+json"}
+#: Bytes of a character at most: a line end of two characters, in UTF-32.
+_MOST_BYTES = 8
 
 
 def parse(content: bytes, media_type: str, uri: str, max_chars: int = 4 * 2**20) -> Parsed:
@@ -72,9 +74,13 @@ def parse(content: bytes, media_type: str, uri: str, max_chars: int = 4 * 2**20)
     if media_type in _BINARY:
         title, blocks = _BINARY[media_type](content, max_chars)
     elif media_type in _TEXT:
+        bounded = media_type not in _MARKUP
+        if bounded and len(content) > _MOST_BYTES * max_chars:
+            raise Rejected(
+                "too_large", f"{len(content):,} bytes; {max_chars:,} characters are fewer"
+            )
         decoded = decode(content, markup=media_type == "text/html")
-        bounded = decoded if media_type in _MARKUP else _bounded(decoded, max_chars)
-        title, blocks = _TEXT[media_type](bounded)
+        title, blocks = _TEXT[media_type](_bounded(decoded, max_chars) if bounded else decoded)
     else:
         raise Rejected("unsupported", f"no parser for {media_type}")
     parsed = assemble(blocks, title)
@@ -86,6 +92,11 @@ def parse(content: bytes, media_type: str, uri: str, max_chars: int = 4 * 2**20)
     return Parsed(title=_stem(uri), text=parsed.text, headings=parsed.headings)
 
 
+def needs_program(media_type: str) -> bool:
+    """Whether a format is read by a program beside Python."""
+    return media_type in image.MEDIA_TYPES
+
+
 @cache
 def tools(media_type: str) -> tuple[str, ...]:
     """Programs beside Python that a format's text depends on, with their versions; mostly none.
@@ -93,7 +104,7 @@ def tools(media_type: str) -> tuple[str, ...]:
     They belong to the name of what is made, so that a document is tried again once a program is
     there, and read again by another version of it.
     """
-    return (image.tool() or "no program",) if media_type in image.MEDIA_TYPES else ()
+    return (image.tool() or "no program",) if needs_program(media_type) else ()
 
 
 def programs() -> tuple[str, ...]:

@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from headwater.records import Heading
 
@@ -24,9 +25,12 @@ _UNSEEN = dict.fromkeys(
         *range(0xFFF9, 0xFFFC),
         *range(0xD800, 0xE000),
         *range(0xE0000, 0xE0080),
+        *range(0xD800, 0xE000),  # half characters: no encoding has them
     )
 )
 _LINE_END = re.compile(r"\r\n?|[\f\v\x85\u2028\u2029]")
+#: Combining marks on one letter; normalising takes the square of their number (UAX 15, D4).
+_MOST_MARKS = 30
 #: More blanks than a drawn table needs: they would be a chunk of nothing.
 _WIDE = re.compile(r"[^\S\n]{65,}")
 
@@ -64,10 +68,19 @@ class Parsed:
 
 def normalise(text: str) -> str:
     """NFC, `\\n` line ends, no unseen characters, no space at line ends, no blank line inside."""
-    text = unicodedata.normalize("NFC", _LINE_END.sub("\n", text).translate(_UNSEEN))
+    text = _LINE_END.sub("\n", text).translate(_UNSEEN)
+    if not text.isascii():
+        text = unicodedata.normalize("NFC", _heaped_marks().sub(r"\1", text))
     text = _WIDE.sub(" " * 64, text)
     lines = (line.rstrip() for line in text.split("\n"))
     return "\n".join(line for line in lines if line)
+
+
+@lru_cache(maxsize=1)
+def _heaped_marks() -> re.Pattern[str]:
+    """Finds runs of more combining marks than any script has; group 1 are those that stay."""
+    marks = "".join(char for char in map(chr, range(0x300, 0x1F000)) if unicodedata.combining(char))
+    return re.compile(f"([{marks}]{{{_MOST_MARKS}}})[{marks}]+")
 
 
 def fold(text: str) -> str:
@@ -97,6 +110,8 @@ def assemble(blocks: Iterable[Block], title: str) -> Parsed:
     return Parsed(title=title, text="\n\n".join(pieces), headings=tuple(headings))
 
 
+# Cached: a page may come back to one long heading many thousand times.
+@lru_cache(maxsize=4)
 def label(text: str) -> str:
     """A heading or title as one line of at most `MAX_HEADING` characters."""
     line = fold(normalise(text))

@@ -112,8 +112,8 @@ class Corpus:
     def raw(self, max_bytes: int = 2**20) -> StageStats:
         return update_raw(self.lake, [self.source], self.keys(), self.shards, max_bytes)
 
-    def clean(self, max_text_chars: int = 2**20) -> StageStats:
-        return clean_documents(self.lake, self.keys(), max_text_chars)
+    def clean(self, max_text_chars: int = 2**20, **options) -> StageStats:
+        return clean_documents(self.lake, self.keys(), max_text_chars, **options)
 
     def chunk(self) -> ChunkStats:
         return shard_documents(self.lake, self.keys(), 64, MODEL)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from headwater.documents.decoding import decode
 from headwater.documents.kinds.base import MEDIA_TYPES
 from headwater.documents.parse import parse
-from headwater.documents.parsed import Rejected
+from headwater.documents.parsed import Rejected, normalise
 
 KINDS = ["text/html", "text/markdown", "text/plain", "text/x-rst"]
 
@@ -97,6 +97,11 @@ def test_a_broken_byte_in_sound_utf8_is_repaired():
 def test_hidden_characters_go():
     text = "in\u200bvis\u202eible\U000e0041 te\0xt\u2066"
     assert parse(text.encode(), "text/plain", "docs:///a").text == "invisible text"
+
+
+def test_half_characters_and_heaped_marks_go():
+    text = normalise("a\ud800b" + "\u0301" * 50_000 + "\u0316" * 50_000 + " \U0001f600c\u0301")
+    assert text == unicodedata.normalize("NFC", "ab" + "\u0301" * 30 + " \U0001f600\u0107")
 
 
 def test_reasons():

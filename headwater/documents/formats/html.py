@@ -42,7 +42,10 @@ def blocks(text: str) -> tuple[str, Iterator[Block]]:
     except (etree.ParserError, etree.XMLSyntaxError):
         root = None  # nothing but comments: no text
     # The parser goes on without what is beyond its limits: better no document than half of one.
-    if any(entry.type_name == "ERR_RESOURCE_LIMIT" for entry in parser.error_log):
+    errors = {entry.type_name for entry in parser.error_log}
+    if "ERR_NO_MEMORY" in errors:
+        raise MemoryError("libxml2 ran out of memory")
+    if "ERR_RESOURCE_LIMIT" in errors:
         raise Rejected("too_deep", "its elements are nested more than 2,000 deep")
     if root is None:
         return "", iter(())

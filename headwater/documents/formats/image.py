@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 
@@ -20,6 +21,15 @@ MAX_PAGES = 50
 #: For all pages of one picture.
 TIMEOUT = 120.0
 _PROGRAM = "tesseract"
+#: Address space of the program; a page of the largest size takes about 300 MB.
+_MEMORY = 1024 * 2**20
+#: Starts the program within that limit: the parser's own processes may start none.
+_LIMITED = (
+    "import os, resource, sys; most = int(sys.argv[1]);"
+    " resource.setrlimit(resource.RLIMIT_AS, (most, most));"
+    " resource.setrlimit(resource.RLIMIT_CORE, (0, 0));"
+    " os.execv(sys.argv[2], sys.argv[2:])"
+)
 #: What Pillow raises on broken files besides its own error.
 _DAMAGE = (
     ArithmeticError,
@@ -96,7 +106,17 @@ def _recognise(program: str, content: bytes) -> str:
     with tempfile.TemporaryDirectory() as folder:
         try:
             done = subprocess.run(
-                [program, "stdin", "stdout"],
+                [
+                    sys.executable,
+                    "-I",
+                    "-S",
+                    "-c",
+                    _LIMITED,
+                    str(_MEMORY),
+                    program,
+                    "stdin",
+                    "stdout",
+                ],
                 input=content,
                 capture_output=True,
                 timeout=TIMEOUT,

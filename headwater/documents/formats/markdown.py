@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from markdown_it.token import Token
 
 _FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.*?)\n(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL)
-_TITLE = re.compile(r"^title:[ \t]*(.+?)[ \t]*$", re.MULTILINE)
+_TITLE = re.compile(r"^title:(.*)$", re.MULTILINE)
 
 
 def blocks(text: str) -> tuple[str, Iterator[Block]]:
@@ -23,7 +23,7 @@ def blocks(text: str) -> tuple[str, Iterator[Block]]:
     if front is None:
         return "", _blocks(text)
     title = _TITLE.search(front[1])
-    return (title[1].strip("\"'") if title else ""), _blocks(text[front.end() :])
+    return (title[1].strip(" \t").strip("\"'") if title else ""), _blocks(text[front.end() :])
 
 
 def _blocks(text: str) -> Iterator[Block]:

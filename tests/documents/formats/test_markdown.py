@@ -66,3 +66,9 @@ def test_front_matter_names_the_title():
 def test_a_rule_is_no_front_matter():
     title, found = markdown.blocks("Text\n\n---\n\nMore")
     assert (title, list(found)) == ("", [Block("Text"), Block("More")])
+
+
+def test_a_title_of_blanks_is_read_at_once():
+    """The pattern that was here took the square of their number: hours."""
+    title, _ = markdown.blocks(f"---\ntitle: x{' ' * 500_000}y  \n---\nText")
+    assert title == f"x{' ' * 500_000}y"
