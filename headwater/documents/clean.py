@@ -1,17 +1,20 @@
-"""`clean_documents`: parsed and normalised text with headings and language, or quarantine.
+"""`clean_documents`: parsed and normalised text with headings, language and signals of quality.
 
-A document that cannot be parsed is quarantined under stage "clean" and never stops its
-neighbours.
+A document that cannot be parsed is quarantined under stage "clean", one that fails heuristics of
+quality, where these are to filter, under stage "filter"; neither stops its neighbours. What tells
+duplicates is computed here, once for each changed document; which of them stays is not known here.
 """
 
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 from headwater.documents.parse import PARSER_VERSION, parse
-from headwater.documents.parsed import Parsed, Rejected
+from headwater.documents.parsed import Parsed, Rejected, fold
+from headwater.documents.signals import SIGNALS_VERSION, findings
+from headwater.documents.signature import SIGNATURE_VERSION, signature
 from headwater.documents.stage import (
     ShardCounts,
     ShardWriter,
@@ -25,26 +28,39 @@ from headwater.lake import Lake
 from headwater.progress import track
 from headwater.records import CleanDocument, Heading, Quarantined, digest_of
 
-STAGE_VERSION = "clean/1"
-_DIGESTED = ["uri", "source", "licence", "language", "digest"]
+STAGE_VERSION = "clean/2"
+_DIGESTED = ["uri", "source", "licence", "language", "digest", "quality_flags"]
 _LIGHT = ["uri", "source", "shard", "media_type", "licence", "digest"]
+_RECORD = ["uri", "source", "shard", "title", "language", "text", "headings", "licence"]
+_RECORD += ["input_digest", "digest"]
 #: Characters that the language is told from, and the fewest letters that tell it.
 _SAMPLE_CHARS, _FEWEST_LETTERS = 4000, 24
+#: What is done about a text that fails heuristics of quality: nothing, a note, or quarantine.
+QualityFilter = Literal["off", "report", "filter"]
 log = logging.getLogger("headwater")
 
 
-def clean_documents(lake: Lake, shards: Sequence[str], max_text_chars: int) -> StageStats:
+def clean_documents(
+    lake: Lake,
+    shards: Sequence[str],
+    max_text_chars: int,
+    quality_filter: QualityFilter = "report",
+) -> StageStats:
     """Bring `clean_documents` up to `raw_documents`, in these shards.
 
     Args:
         max_text_chars: a document with more parsed text is quarantined.
+        quality_filter: what is done about a document that fails a heuristic of quality.
     """
     shards = with_retired(lake, "clean_documents", "raw_documents", shards)
     where = {"shard": shards}
     raw_rows = lake.read("raw_documents", columns=_LIGHT, where=where).to_pylist()
     stored = lake.read("clean_documents", columns=["uri", "shard", "input_digest"], where=where)
     digests = {row["uri"]: row["input_digest"] for row in stored.to_pylist()}
-    in_quarantine = quarantined(lake, "clean", shards)
+    in_quarantine = {
+        **quarantined(lake, "filter", shards),
+        **quarantined(lake, "clean", shards),
+    }
 
     writer = ShardWriter(lake, "clean_documents")
     rejected: list[dict[str, Any]] = []
@@ -59,7 +75,7 @@ def clean_documents(lake: Lake, shards: Sequence[str], max_text_chars: int) -> S
     for shard in track(shards, what="parsing documents"):
         count, keep, changed = counts[shard], set[str](), dict[str, str]()
         for row in by_shard[shard]:
-            input_digest = _input_digest(row, max_text_chars)
+            input_digest = _input_digest(row, max_text_chars, quality_filter)
             before = in_quarantine.get(row["uri"])
             if digests.get(row["uri"]) == input_digest:
                 keep.add(row["uri"])
@@ -69,7 +85,7 @@ def clean_documents(lake: Lake, shards: Sequence[str], max_text_chars: int) -> S
             else:
                 changed[row["uri"]] = input_digest
         new = []
-        for outcome in _parse_all(lake, shard, changed, max_text_chars):
+        for outcome in _parse_all(lake, shard, changed, max_text_chars, quality_filter):
             if isinstance(outcome, Quarantined):
                 rejected.append(asdict(outcome))
                 count.quarantined += 1
@@ -83,17 +99,26 @@ def clean_documents(lake: Lake, shards: Sequence[str], max_text_chars: int) -> S
         if new or gone:
             writer.replace(shard, keep, new)
     writer.flush()
-    write_quarantine(lake, "clean", shards, rejected)
+    for stage in ("clean", "filter"):
+        mine = [row for row in rejected if row["stage"] == stage]
+        write_quarantine(lake, stage, shards, mine)
     return stage_stats(writer, STAGE_VERSION, _DIGESTED, counts)
 
 
-def _input_digest(row: dict[str, Any], max_text_chars: int) -> str:
+def _input_digest(
+    row: dict[str, Any], max_text_chars: int, quality_filter: QualityFilter
+) -> str:
     facts = [row[column] for column in _LIGHT]
-    return digest_of(STAGE_VERSION, PARSER_VERSION, max_text_chars, facts)
+    versions = [STAGE_VERSION, PARSER_VERSION, SIGNATURE_VERSION, SIGNALS_VERSION]
+    return digest_of(versions, max_text_chars, quality_filter, facts)
 
 
 def _parse_all(
-    lake: Lake, shard: str, changed: dict[str, str], max_text_chars: int
+    lake: Lake,
+    shard: str,
+    changed: dict[str, str],
+    max_text_chars: int,
+    quality_filter: QualityFilter,
 ) -> list[CleanDocument | Quarantined]:
     """Parse the documents of a shard that `changed` maps to their input digests."""
     where = {"shard": [shard], "uri": sorted(changed)}
@@ -105,22 +130,37 @@ def _parse_all(
         try:
             parsed = parse(row["content"], row["media_type"], row["uri"], max_text_chars)
         except Rejected as error:
-            log.warning("quarantined %s: %s (%s)", row["uri"], error.reason, error.detail)
-            found.append(
-                Quarantined(**base, stage="clean", reason=error.reason, detail=error.detail)
-            )
+            refused = Quarantined(**base, stage="clean", reason=error.reason, detail=error.detail)
+            outcome: CleanDocument | Quarantined = refused
         else:
-            document = CleanDocument(
-                **base,
-                title=parsed.title,
-                language=language_of(parsed.text),
-                text=parsed.text,
-                headings=parsed.headings,
-                licence=row["licence"],
-                digest=_content_digest(parsed),
-            )
-            found.append(document)
+            outcome = _judged(parsed, row["licence"], base, quality_filter)
+        if isinstance(outcome, Quarantined):
+            log.warning("quarantined %s: %s (%s)", outcome.uri, outcome.reason, outcome.detail)
+        found.append(outcome)
     return found
+
+
+def _judged(
+    parsed: Parsed, licence: str, base: dict[str, Any], quality_filter: QualityFilter
+) -> CleanDocument | Quarantined:
+    """The document with its signals, or why it is turned away for them."""
+    language = language_of(parsed.text)
+    failed = [] if quality_filter == "off" else findings(parsed.text, language)
+    if failed and quality_filter == "filter":
+        detail = "; ".join(map(str, failed))
+        return Quarantined(**base, stage="filter", reason=failed[0].name, detail=detail)
+    return CleanDocument(
+        **base,
+        title=parsed.title,
+        language=language,
+        text=parsed.text,
+        headings=parsed.headings,
+        licence=licence,
+        digest=_content_digest(parsed),
+        quality_flags=tuple(finding.name for finding in failed),
+        folded_digest=digest_of(fold(parsed.text)),
+        signature=signature(parsed.text),
+    )
 
 
 def _content_digest(parsed: Parsed) -> str:
@@ -144,8 +184,9 @@ def _identifier() -> Any:
 
 
 def read_documents(lake: Lake, shard: str, uris: Sequence[str]) -> list[CleanDocument]:
-    """Some documents of a shard, as records, by URI."""
-    rows = lake.read("clean_documents", where={"shard": [shard], "uri": list(uris)}).to_pylist()
+    """Some documents of a shard, as records, by URI; without what tells duplicates."""
+    where = {"shard": [shard], "uri": list(uris)}
+    rows = lake.read("clean_documents", columns=_RECORD, where=where).to_pylist()
     documents = [
         CleanDocument(**{**row, "headings": tuple(Heading(**h) for h in row["headings"])})
         for row in rows

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 from headwater.documents.formats import html, markdown, pdf, text
 from headwater.documents.parsed import Block, Parsed, Rejected, assemble
 
-PARSER_VERSION = "parse/1"
+PARSER_VERSION = "parse/2"
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),
