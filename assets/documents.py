@@ -145,7 +145,9 @@ def duplicates(settings: SettingsResource, lake: LakeResource) -> Any:
     accounts = [
         {
             **{name: getattr(each, name) for name in _ACCOUNT},
-            "reasons": ", ".join(f"{each.reasons[reason]} {reason}" for reason in sorted(each.reasons)),
+            "reasons": ", ".join(
+                f"{each.reasons[reason]} {reason}" for reason in sorted(each.reasons)
+            ),
         }
         for each in accounting.account(store)
     ]
@@ -158,7 +160,9 @@ def duplicates(settings: SettingsResource, lake: LakeResource) -> Any:
             "near": stats.near,
             "clusters": stats.clusters,
             "account": table(accounts, [*_ACCOUNT, "reasons"], limit=100),
-            "left_out": table(rows.to_pylist(), ["uri", "survivor", "similarity", "kind"], limit=100),
+            "left_out": table(
+                rows.to_pylist(), ["uri", "survivor", "similarity", "kind"], limit=100
+            ),
         },
     )
 

@@ -62,6 +62,4 @@ def flags(lake: Lake) -> list[dict[str, Any]]:
     for row in lake.read("clean_documents", columns=["source", "quality_flags"]).to_pylist():
         counts.update((row["source"], flag) for flag in row["quality_flags"] or ())
     found = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return [
-        {"source": source, "flag": flag, "documents": count} for (source, flag), count in found
-    ]
+    return [{"source": source, "flag": flag, "documents": count} for (source, flag), count in found]

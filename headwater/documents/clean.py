@@ -105,9 +105,7 @@ def clean_documents(
     return stage_stats(writer, STAGE_VERSION, _DIGESTED, counts)
 
 
-def _input_digest(
-    row: dict[str, Any], max_text_chars: int, quality_filter: QualityFilter
-) -> str:
+def _input_digest(row: dict[str, Any], max_text_chars: int, quality_filter: QualityFilter) -> str:
     facts = [row[column] for column in _LIGHT]
     versions = [STAGE_VERSION, PARSER_VERSION, SIGNATURE_VERSION, SIGNALS_VERSION]
     return digest_of(versions, max_text_chars, quality_filter, facts)

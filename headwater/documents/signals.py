@@ -18,10 +18,12 @@ from headwater.documents.signature import rolled, word_hashes
 
 SIGNALS_VERSION = "signals/1"
 _LETTER = re.compile(r"[^\W\d_]").search
-_SENTENCE_END = re.compile(r"[.!?…。！？][\"'”’)\]]*(?=\s|$)")
+#: Typographic quotes, an ellipsis, and the full-width full stop, exclamation and question mark.
+_QUOTES, _ELLIPSIS, _WIDE = "\u201d\u2019", "\u2026", "\u3002\uff01\uff1f"
+_SENTENCE_END = re.compile(rf"[.!?{_ELLIPSIS}{_WIDE}][\"'{_QUOTES})\]]*(?=\s|$)")
 #: Those of C4, which FineWeb took over, and their full-width forms.
-_TERMINAL = (".", "!", "?", '"', "'", "”", "’", "…", "。", "！", "？")
-_BULLETS = ("•", "‣", "◦", "▪", "●", "- ", "* ", "– ")
+_TERMINAL = (".", "!", "?", '"', "'", *_QUOTES, _ELLIPSIS, *_WIDE)
+_BULLETS = ("•", "‣", "◦", "▪", "●", "- ", "* ", "\u2013 ")
 _STOP_WORDS = {"the", "be", "to", "of", "and", "that", "have", "with"}
 #: Table A1: n, and the part of a text that its most frequent n-gram may make up.
 _TOP_NGRAMS = ((2, 0.20), (3, 0.18), (4, 0.16))
@@ -67,11 +69,11 @@ def _gopher_quality(
     yield from _outside("gopher_words", count, 50, 100_000)
     yield from _outside("gopher_mean_word_length", sum(map(len, words)) / count, 3, 10)
     yield from _above("gopher_hashes_to_words", text.count("#") / count, 0.1)
-    ellipses = text.count("...") + text.count("…")
+    ellipses = text.count("...") + text.count(_ELLIPSIS)
     yield from _above("gopher_ellipses_to_words", ellipses / count, 0.1)
     bullets = sum(line.lstrip().startswith(_BULLETS) for line in lines)
     yield from _above("gopher_bullet_lines", bullets / len(lines), 0.9)
-    trailing = sum(line.rstrip().endswith(("...", "…")) for line in lines)
+    trailing = sum(line.rstrip().endswith(("...", _ELLIPSIS)) for line in lines)
     yield from _above("gopher_ellipsis_lines", trailing / len(lines), 0.3)
     lettered = sum(1 for word in words if _LETTER(word))
     yield from _below("gopher_words_with_a_letter", lettered / count, 0.8)
@@ -80,9 +82,7 @@ def _gopher_quality(
         yield from _below("gopher_stop_words", found, 2)
 
 
-def _gopher_repetition(
-    text: str, words: Sequence[str], lines: Sequence[str]
-) -> Iterator[Finding]:
+def _gopher_repetition(text: str, words: Sequence[str], lines: Sequence[str]) -> Iterator[Finding]:
     for kind, parts in (("lines", lines), ("paragraphs", text.split("\n\n"))):
         once = set(parts)
         yield from _above(f"gopher_repeated_{kind}", 1 - len(once) / len(parts), 0.3)

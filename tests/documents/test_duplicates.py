@@ -132,7 +132,7 @@ def test_the_survivor_depends_on_nothing_but_the_documents():
 
 def test_the_shortest_path_stays_then_the_alphabet():
     uris = ["docs:///old/guide.md", "docs:///guide.md", "docs:///guidf.md", "wiki:///a/b/guide.md"]
-    assert sorted(reversed(uris), key=rank) == [
+    assert sorted(uris, key=rank) == [
         "docs:///guide.md", "docs:///guidf.md", "docs:///old/guide.md", "wiki:///a/b/guide.md"
     ]  # fmt: skip
     rows = resolve([document(uri, PROSE) for uri in uris], 0.8)
@@ -145,7 +145,7 @@ def test_a_chain_of_small_edits_does_not_end_in_one_document():
     writer = Writer(4)
     words = writer.text(400)
     chain = [" ".join(words)]
-    for step in range(12):
+    for _ in range(12):
         words = [*words[40:], *writer.text(40)]
         chain.append(" ".join(words))
     assert min(jaccard(a, b) for a, b in pairwise(chain)) > 0.8
