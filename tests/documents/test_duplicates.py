@@ -85,9 +85,9 @@ def planted(seed: int) -> tuple[dict[str, str], dict[str, str]]:
                 uri = add([word.title() for word in words], family, "" if footed else "The end.")
             assert jaccard(texts[uri], texts[original]) > 0.8 or kind == 2
         if number % 3 == 0:  # another edition: much is the same, and much is not
-            edition = writer.edited(words, writer.random.uniform(0.35, 0.6))
+            edition = writer.edited(words, writer.random.uniform(0.2, 0.4))
             uri = add(edition, f"edition {number}", footed)
-            assert jaccard(texts[uri], texts[original]) < 0.7
+            assert 0.35 < jaccard(texts[uri], texts[original]) < 0.73
     return texts, families
 
 
