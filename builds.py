@@ -282,6 +282,7 @@ def _summary(instance: dg.DagsterInstance, settings: Settings, outcome: Outcome)
             "seen": raw.get("seen", 0),
             "processed": done.get("clean_documents", {}).get("processed", 0),
             "quarantined": clean.get("quarantined", 0),
+            "duplicates": latest("duplicates").get("duplicates", 0),
             "removed": done.get("raw_documents", {}).get("removed", 0),
         },
         "chunks": {

@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from assets.documents import clean_documents, document_shards
+from assets.documents import clean_documents, document_shards, duplicates
 from assets.embeddings import vector_index
 from assets.partitions import settings
 from assets.policies import DATA, ML, TRAINING_POOL, on_change, table, version
@@ -25,7 +25,7 @@ _recipe = load_recipe(settings.recipe)
 
 
 @dg.asset(
-    deps=[clean_documents, golden_questions],
+    deps=[clean_documents, duplicates, golden_questions],
     group_name="datasets",
     automation_condition=on_change,
     kinds={"deltalake"},
@@ -35,9 +35,9 @@ _recipe = load_recipe(settings.recipe)
 def golden_set(settings: SettingsResource, lake: LakeResource) -> Any:
     """Frozen questions with references, never trained on.
 
-    Curated questions count where their documents are in the corpus. A source without any gets
-    provisional known-item questions, marked so in every report; `headwater golden review` turns
-    them into real ones.
+    Curated questions count where their documents are in the corpus; what stands in for a duplicate
+    answers for it. A source without any gets provisional known-item questions, marked so in every
+    report; `headwater golden review` turns them into real ones.
     """
     store = lake.get()
     stats = golden.build_golden_set(store, settings.get().golden_file)

@@ -16,7 +16,8 @@ from assets.policies import (
     version,
 )
 from assets.sources import source_assets
-from headwater.documents import chunk, clean, parse, raw
+from headwater.documents import accounting, chunk, clean, parse, raw
+from headwater.documents import duplicates as find
 from headwater.documents.parser_pool import ParserLimits
 from headwater.documents.sources import load_sources
 from headwater.documents.stage import StageStats
@@ -24,6 +25,10 @@ from headwater.records import digest_of
 from resources.environment import SettingsResource
 from resources.lake import LakeResource
 
+#: Where the documents of a source went, in the order of the account.
+_ACCOUNT = (
+    "source", "documents", "indexed", "duplicates", "quarantined", "filtered", "unaccounted",
+)  # fmt: skip
 _common: dict[str, Any] = {
     "group_name": "documents",
     "partitions_def": shards,
@@ -83,6 +88,7 @@ def raw_documents(
     code_version=version(
         clean.STAGE_VERSION,
         settings.max_text_chars,
+        settings.quality_filter,
         settings.parser_memory_mb,
         settings.parser_seconds,
         # A program that is installed later reads what was turned away without it.
@@ -95,18 +101,22 @@ def clean_documents(
 ) -> Any:
     """Parsed, normalised text with headings and language; what cannot be read is quarantined.
 
-    Parsing is done by child processes with bounds of memory and time, and no network.
-    The quarantine table names the reason for each document that was turned away.
+    Parsing is done by child processes with bounds of memory and time, and no network. Mojibake is
+    undone. Heuristics of quality that a document fails are noted on it (`quality_flags`), or turn
+    it away, as HEADWATER_QUALITY_FILTER says. The quarantine table names the reason for each
+    document that was turned away.
     """
-    choices = settings.get()
+    choices, store = settings.get(), lake.get()
     stats = clean.clean_documents(
-        lake.get(),
+        store,
         context.partition_keys,
         choices.max_text_chars,
-        ParserLimits(memory_mb=choices.parser_memory_mb, seconds=choices.parser_seconds),
+        quality_filter=choices.quality_filter,
+        limits=ParserLimits(memory_mb=choices.parser_memory_mb, seconds=choices.parser_seconds),
         children=choices.threads,
     )
-    return _result(context, stats)
+    flags = accounting.flags(store)
+    return _result(context, stats, quality_flags=table(flags, ["source", "flag", "documents"], 50))
 
 
 @dg.asset(
@@ -131,6 +141,49 @@ def quarantine(lake: LakeResource) -> Any:
 
 @dg.asset(
     deps=[clean_documents],
+    group_name="documents",
+    automation_condition=on_change,
+    kinds={"deltalake"},
+    owners=[DATA],
+    code_version=version(find.STAGE_VERSION, settings.duplicate_threshold),
+)
+def duplicates(settings: SettingsResource, lake: LakeResource) -> Any:
+    """Documents that say what another one says, over all shards, and which one is indexed.
+
+    Exact where the text is the same but for whitespace, near where signatures (MinHash) say that
+    most of its word 5-grams are. The shortest path stays, then the alphabet decides. The account
+    says where every document went.
+    """
+    store = lake.get()
+    stats = find.find_duplicates(store, settings.get().duplicate_threshold)
+    rows = store.read("duplicates").sort_by([("cluster", "ascending"), ("uri", "ascending")])
+    accounts = [
+        {
+            **{name: getattr(each, name) for name in _ACCOUNT},
+            "reasons": ", ".join(
+                f"{each.reasons[reason]} {reason}" for reason in sorted(each.reasons)
+            ),
+        }
+        for each in accounting.account(store)
+    ]
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(stats.digest),
+        metadata={
+            "documents": stats.documents,
+            "duplicates": stats.exact + stats.near,
+            "exact": stats.exact,
+            "near": stats.near,
+            "clusters": stats.clusters,
+            "account": table(accounts, [*_ACCOUNT, "reasons"], limit=100),
+            "left_out": table(
+                rows.to_pylist(), ["uri", "survivor", "similarity", "kind"], limit=100
+            ),
+        },
+    )
+
+
+@dg.asset(
+    deps=[clean_documents, duplicates],
     kinds={"deltalake"},
     code_version=version(chunk.STAGE_VERSION, settings.chunk_tokens, settings.embedding_model),
     **_common,

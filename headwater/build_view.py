@@ -16,6 +16,7 @@ _COUNTS = {
     "embedded": "embedded",
     "removed": "removed",
     "quarantined": "quarantined",
+    "duplicates": "duplicates",
     "points": "points",
     "dagster/row_count": "rows",
     "steps": "steps",
@@ -69,7 +70,8 @@ class BuildView:
         documents, chunks = result["documents"], result["chunks"]
         self.console.print(
             f"documents {documents['seen']} seen, {documents['processed']} processed, "
-            f"{documents['quarantined']} quarantined, {documents['removed']} removed; "
+            f"{documents['quarantined']} quarantined, {documents['duplicates']} duplicates, "
+            f"{documents['removed']} removed; "
             f"chunks {chunks['total']}, {chunks['embedded']} embedded; "
             f"training {result['training']['steps']} steps; {result['seconds']:.1f} s"
         )

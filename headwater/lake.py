@@ -60,6 +60,9 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("input_digest", _text),
             ("digest", _text),
             ("access", _TAGS),
+            ("quality_flags", pa.list_(_text)),
+            ("folded_digest", _text),
+            ("signature", _bytes),
         ]
     ),
     "quarantine": pa.schema(
@@ -71,6 +74,17 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("reason", _text),
             ("detail", _text),
             ("input_digest", _text),
+        ]
+    ),
+    "duplicates": pa.schema(
+        [
+            ("uri", _text),
+            ("source", _text),
+            ("shard", _text),
+            ("cluster", _text),
+            ("survivor", _text),
+            ("similarity", pa.float64()),
+            ("kind", _text),
         ]
     ),
     "document_shards": pa.schema(

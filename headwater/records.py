@@ -99,6 +99,9 @@ class CleanDocument:
     input_digest: str  # of the raw bytes and the stage's version
     digest: str  # of title, text and headings
     access: tuple[str, ...] | None = None  # tags in order, None where there are none
+    quality_flags: tuple[str, ...] = ()  # heuristics of quality that it fails
+    folded_digest: str = ""  # of the text with whitespace folded
+    signature: bytes = b""  # MinHash; see headwater.documents.signature
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +111,7 @@ class Quarantined:
     uri: str
     source: str
     shard: str
-    stage: str
+    stage: str  # "raw", "clean" or "filter"
     reason: str  # a code: "empty", "encrypted_pdf", ...
     detail: str
     input_digest: str

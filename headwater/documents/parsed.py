@@ -1,13 +1,14 @@
 """What a format's parser hands back: blocks of text, or a refusal with its reason.
 
-Knows how text is normalised and how headings get their byte offsets; knows no format.
+Knows how text is repaired and normalised and how headings get their byte offsets; knows no format.
 """
 
 import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
+from typing import Any
 
 from headwater.records import Heading
 
@@ -66,6 +67,35 @@ class Parsed:
     headings: tuple[Heading, ...]
 
 
+def repair(text: str) -> str:
+    """Text as it was written, where it shows that UTF-8 was once read as another encoding.
+
+    `cafÃ©` was `café`. Nothing else is changed: no quotes, ligatures, widths or entities.
+    """
+    if text.isascii():
+        return text
+    from ftfy import fix_text
+    from ftfy.badness import is_bad
+
+    return fix_text(text, _encoding_only()) if is_bad(text) else text
+
+
+@cache
+def _encoding_only() -> Any:
+    from ftfy import TextFixerConfig
+
+    return TextFixerConfig(
+        unescape_html=False,
+        remove_terminal_escapes=False,
+        fix_latin_ligatures=False,
+        fix_character_width=False,
+        uncurl_quotes=False,
+        fix_line_breaks=False,
+        remove_control_chars=False,
+        normalization=None,
+    )
+
+
 def normalise(text: str) -> str:
     """NFC, `\\n` line ends, no unseen characters, no space at line ends, no blank line inside."""
     text = _LINE_END.sub("\n", text).translate(_UNSEEN)
@@ -98,7 +128,7 @@ def assemble(blocks: Iterable[Block], title: str) -> Parsed:
     headings: list[Heading] = []
     offset = 0
     for block in blocks:
-        text = normalise(block.text)
+        text = normalise(repair(block.text))
         if not text:
             continue
         if block.level:
@@ -114,5 +144,5 @@ def assemble(blocks: Iterable[Block], title: str) -> Parsed:
 @lru_cache(maxsize=4)
 def label(text: str) -> str:
     """A heading or title as one line of at most `MAX_HEADING` characters."""
-    line = fold(normalise(text))
+    line = fold(normalise(repair(text)))
     return line if len(line) <= MAX_HEADING else line[: MAX_HEADING - 1].rstrip() + "…"

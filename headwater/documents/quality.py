@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from headwater.documents.duplicates import survivors
 from headwater.lake import Lake
 
 #: As many failing rows are reported, over all expectations of a suite.
@@ -106,8 +107,10 @@ def validate_chunks(lake: Lake, max_tokens: int = 254) -> QualityResult:
 
 
 def _coverage(lake: Lake, chunks: pa.Table) -> pa.Table:
-    """For each document the bytes of its text that no chunk covers."""
+    """For each document that is no duplicate the bytes of its text that no chunk covers."""
     documents = lake.read("clean_documents", columns=["uri", "text"])
+    left_out = pa.array(list(survivors(lake)), pa.string())
+    documents = documents.filter(pc.invert(pc.is_in(documents["uri"], left_out)))
     covered: Counter[str] = Counter()
     for row in chunks.select(["uri", "start", "end"]).to_pylist():
         covered[row["uri"]] += row["end"] - row["start"]

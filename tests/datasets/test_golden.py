@@ -268,6 +268,20 @@ def test_only_the_source_without_questions_gets_provisional_ones(
     assert {uri for item in read_golden(lake) for uri in item.uris} == {VALVES[0], PUMPS[0]}
 
 
+def test_what_stands_in_for_a_duplicate_answers_for_it(lake: Lake, user_file: Path) -> None:
+    copy = ("a:///old/valves.html", *VALVES[1:])
+    write_documents(lake, PUMPS, VALVES, copy)
+    row = {"uri": copy[0], "source": "a", "shard": "00", "cluster": VALVES[0]}
+    row |= {"survivor": VALVES[0], "similarity": 1.0, "kind": "exact"}
+    lake.overwrite("duplicates", rows_to_table("duplicates", [row]))
+    asked = ("How is the flow set?", "They set the flow.")
+    add(user_file, *asked, copy[0])
+    build_golden_set(lake, user_file, [])
+    confirmed, *provisional = read_golden(lake)
+    assert confirmed.uris == (VALVES[0],)
+    assert copy[0] not in {uri for item in provisional for uri in item.uris}
+
+
 def test_an_unchanged_golden_set_is_not_written_again(lake: Lake, user_file: Path) -> None:
     write_documents(lake, PUMPS)
     first = build_golden_set(lake, user_file)

@@ -4,9 +4,11 @@ import io
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from headwater.documents.chunk import ChunkStats, shard_documents
 from headwater.documents.clean import clean_documents
+from headwater.documents.duplicates import DuplicateStats, find_duplicates
 from headwater.documents.raw import update_raw
 from headwater.documents.sources import FolderSource
 from headwater.documents.stage import StageStats
@@ -112,8 +114,11 @@ class Corpus:
     def raw(self, max_bytes: int = 2**20) -> StageStats:
         return update_raw(self.lake, [self.source], self.keys(), self.shards, max_bytes)
 
-    def clean(self, max_text_chars: int = 2**20, **options) -> StageStats:
+    def clean(self, max_text_chars: int = 2**20, **options: Any) -> StageStats:
         return clean_documents(self.lake, self.keys(), max_text_chars, **options)
+
+    def duplicates(self, threshold: float = 0.8) -> DuplicateStats:
+        return find_duplicates(self.lake, threshold)
 
     def chunk(self) -> ChunkStats:
         return shard_documents(self.lake, self.keys(), 64, MODEL)

@@ -94,6 +94,29 @@ def test_a_broken_byte_in_sound_utf8_is_repaired():
     assert decode(content) == "Größe und Länge, über alles\ufffdäöü"
 
 
+@pytest.mark.parametrize("media_type", ["text/html", "text/markdown"])
+def test_mojibake_is_undone_and_offsets_hold(media_type):
+    """UTF-8 that was once read as Windows-1252, in a heading and in one paragraph of two."""
+    sound = "naïve café — “fine” Brontë…” und ﬁne \uff21"
+    broken = "Über die Fähre: zwölf “Größen” — wöchentlich".encode().decode("cp1252", "ignore")
+    heading = "Öffnung für Gäste".encode().decode("cp1252")
+    page = f"# {heading}\n\n{broken}\n\n{sound}\n\n## Ende\n\nSchluss"
+    if media_type == "text/html":
+        page = (
+            f"<title>{heading}</title><h1>{heading}</h1><p>{broken}</p><p>{sound}</p>"
+            "<h2>Ende</h2><p>Schluss</p>"
+        )
+    parsed = parse(page.encode(), media_type, "docs:///a")
+    assert parsed.title == "Öffnung für Gäste"
+    paragraphs = parsed.text.split("\n\n")
+    assert paragraphs[0] == "Öffnung für Gäste"
+    assert paragraphs[1].startswith("Über die Fähre: zwölf “Größen")
+    assert paragraphs[2] == unicodedata.normalize("NFC", sound)
+    data = parsed.text.encode()
+    for each in parsed.headings:
+        assert data[each.start :].decode().startswith(each.text)
+
+
 def test_hidden_characters_go():
     text = "in\u200bvis\u202eible\U000e0041 te\0xt\u2066"
     assert parse(text.encode(), "text/plain", "docs:///a").text == "invisible text"

@@ -28,6 +28,13 @@ def test_what_the_stages_write_passes(three: Corpus):
     assert chunks.success, chunks.failing_rows
     assert documents.failing_rows == chunks.failing_rows == []
     assert documents.statistics["rows"] == 3
+    # A duplicate has no chunks, and none are missed.
+    three.write("archive/notes.md", (three.folder / "notes.md").read_text())
+    three.raw()
+    three.clean()
+    assert three.duplicates().exact == 1
+    three.chunk()
+    assert validate_chunks(three.lake, 64).success
 
 
 @pytest.mark.parametrize(

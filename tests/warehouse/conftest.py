@@ -23,6 +23,13 @@ def document(uri: str, text: str = "Some text.") -> dict[str, Any]:
     }  # fmt: skip
 
 
+def duplicate(uri: str, survivor: str) -> dict[str, Any]:
+    return {
+        "uri": uri, "source": "docs", "shard": "00", "cluster": survivor, "survivor": survivor,
+        "similarity": 0.9, "kind": "near",
+    }  # fmt: skip
+
+
 def raw(uri: str, content: bytes = b"12345") -> dict[str, Any]:
     return {
         "uri": uri, "source": "docs", "shard": "00", "etag": "e", "media_type": "text/html",

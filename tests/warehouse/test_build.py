@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from headwater.lake import rows_to_table
-from tests.warehouse.conftest import Warehouse, chunk, document, feedback, raw, request
+from tests.warehouse.conftest import Warehouse, chunk, document, duplicate, feedback, raw, request
 
 
 def fill(warehouse: Warehouse) -> None:
@@ -54,7 +54,7 @@ def test_lake_without_rows_gives_marts_without_rows(warehouse: Warehouse) -> Non
     result = warehouse.dbt("build")
     assert result.success, outcome(result)
     files = sorted(path.name for path in (warehouse.home / "warehouse").iterdir())
-    assert len(files) == 13
+    assert len(files) == 17
     assert {name: warehouse.mart(Path(name).stem).num_rows for name in files} == dict.fromkeys(
         files, 0
     )
@@ -99,6 +99,47 @@ def test_marts_tell_what_the_lake_holds(warehouse: Warehouse) -> None:
     [said] = warehouse.mart("feedback_by_release_day").to_pylist()
     assert (said["answers"], said["with_feedback"]) == (2, 2)
     assert (said["thumbs_up"], said["thumbs_down"], said["corrections"]) == (0, 1, 1)
+
+
+def test_every_document_is_accounted_for(warehouse: Warehouse) -> None:
+    fill(warehouse)
+    warehouse.write("raw_documents", raw("a"), raw("b"), raw("c"), raw("d"), raw("e"))
+    flagged = {**document("c"), "quality_flags": ["gopher_words", "c4_sentences"]}
+    warehouse.write("clean_documents", document("a"), document("b"), flagged)
+    warehouse.lake.overwrite("duplicates", rows_to_table("duplicates", [duplicate("c", "a")]))
+    refusals = [
+        {"uri": uri, "source": "docs", "shard": "00", "stage": stage, "reason": reason,
+         "detail": "why", "input_digest": "i"}
+        for uri, stage, reason in (("d", "clean", "empty"), ("e", "filter", "c4_sentences"),
+                                   ("f", "raw", "unreadable"))
+    ]  # fmt: skip
+    warehouse.write("quarantine", *refusals)
+    models = ["stg_clean_documents", "+corpus_accounting", "+corpus_reasons"]
+    select = ("build", "--indirect-selection", "cautious", "--select", *models)
+    result = warehouse.dbt(*select)
+    assert result.success, outcome(result)
+    assert "pass" in outcome(result)["every_document_has_one_fate"]
+    [account] = warehouse.mart("corpus_accounting").to_pylist()
+    assert account == {
+        "source": "docs", "documents": 6, "indexed": 2, "duplicates": 1, "quarantined": 2,
+        "filtered": 1,
+    }  # fmt: skip
+    reasons = warehouse.mart("corpus_reasons").to_pylist()
+    assert [(row["fate"], row["reason"], row["documents"]) for row in reasons] == [
+        ("duplicate", "near", 1), ("filtered", "c4_sentences", 1), ("flagged", "c4_sentences", 1),
+        ("flagged", "gopher_words", 1), ("quarantined", "empty", 1), ("quarantined", "unreadable", 1),
+    ]  # fmt: skip
+
+    # A document that is nowhere, and one that is in two places.
+    for missing in (raw("g"),), ():
+        warehouse.write("raw_documents", *map(raw, "abcde"), *missing)
+        if not missing:
+            warehouse.write(
+                "document_shards", chunk("a", 0, "x"), chunk("b", 0, "x"), chunk("d", 0, "z")
+            )
+        result = warehouse.dbt(*select)
+        failed = [name for name, status in outcome(result).items() if status == "fail"]
+        assert any(name.startswith("adds_up_corpus_accounting") for name in failed), failed
 
 
 def test_rows_of_replaced_shards_are_not_read(warehouse: Warehouse) -> None:

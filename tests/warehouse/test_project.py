@@ -38,8 +38,8 @@ def duckdb_type(kind: pa.DataType) -> str:
 def test_sources_are_declared_as_the_lake_has_them(manifest: dict[str, Any]) -> None:
     sources = {source["name"]: source for source in manifest["sources"].values()}
     assert set(sources) == {
-        "raw_documents", "clean_documents", "document_shards", "quarantine", "requests",
-        "feedback",
+        "raw_documents", "clean_documents", "duplicates", "document_shards", "quarantine",
+        "requests", "feedback",
     }  # fmt: skip
     for name, source in sources.items():
         declared = {column["name"]: column["data_type"] for column in source["columns"].values()}

@@ -1,0 +1,65 @@
+"""Where every document went: indexed, duplicate, quarantined or filtered, and why.
+
+Knows the lake's tables by their light columns. The mart `corpus_accounting` counts the same from
+the chunks themselves.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from headwater.lake import Lake
+
+
+@dataclass(slots=True)
+class Account:
+    """The documents of one source; `reasons` counts those that are not to be indexed."""
+
+    source: str
+    documents: int = 0
+    indexed: int = 0
+    duplicates: int = 0
+    quarantined: int = 0
+    filtered: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def unaccounted(self) -> int:
+        """Documents that came in and are nowhere: 0, unless a stage was killed."""
+        fates = (self.indexed, self.duplicates, self.quarantined, self.filtered)
+        return self.documents - sum(fates)
+
+
+def account(lake: Lake) -> list[Account]:
+    """One account a source, by name."""
+    accounts: dict[str, Account] = {}
+
+    def of(row: dict[str, Any]) -> Account:
+        return accounts.setdefault(row["source"], Account(row["source"]))
+
+    for row in lake.read("raw_documents", columns=["source"]).to_pylist():
+        of(row).documents += 1
+    for row in lake.read("clean_documents", columns=["source"]).to_pylist():
+        of(row).indexed += 1
+    for row in lake.read("duplicates", columns=["source", "kind"]).to_pylist():
+        of(row).duplicates += 1
+        of(row).indexed -= 1
+        of(row).reasons[f"{row['kind']} duplicate"] += 1
+    for row in lake.read("quarantine", columns=["source", "stage", "reason"]).to_pylist():
+        if row["stage"] == "raw":  # it has no row among the raw documents
+            of(row).documents += 1
+        if row["stage"] == "filter":
+            of(row).filtered += 1
+        else:
+            of(row).quarantined += 1
+        of(row).reasons[row["reason"]] += 1
+    return [accounts[source] for source in sorted(accounts)]
+
+
+def flags(lake: Lake) -> list[dict[str, Any]]:
+    """How many documents of each source fail which heuristic of quality; the most frequent first."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for row in lake.read("clean_documents", columns=["source", "quality_flags"]).to_pylist():
+        counts.update((row["source"], flag) for flag in row["quality_flags"] or ())
+    found = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return [{"source": source, "flag": flag, "documents": count} for (source, flag), count in found]

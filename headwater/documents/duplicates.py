@@ -1,0 +1,217 @@
+"""`duplicates`: documents that say what another one says, over all shards, and which one stays.
+
+Knows digests and signatures of `clean_documents`, never texts. The answer depends on the documents
+there are and on nothing else: not on their order, their shards or what was there before.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.compute as pc
+
+from headwater.documents.signature import signatures
+from headwater.lake import Lake, rows_to_table
+from headwater.records import digest_of
+
+STAGE_VERSION = "duplicates/1"
+#: 25 bands of 5: of two documents that share 0.8 of their shingles 99.995 % meet in a band, at 0.7
+#: 99 %, at 0.5 just over half, which the signatures then tell apart.
+BANDS, ROWS = 25, 5
+#: Documents that share a band are compared with as many that follow in it: what bounds the work
+#: where thousands hold one form. Those that are alike are then linked through others.
+_WINDOW = 32
+#: Pairs that are compared at once.
+_BLOCK = 2**15
+
+Indices = npt.NDArray[np.intp]
+Signatures = npt.NDArray[np.uint16]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DuplicateStats:
+    """What was found among `documents`: how many are left out, and what for.
+
+    `clusters` counts the groups they form; `digest` names the rows of the table.
+    """
+
+    documents: int
+    exact: int
+    near: int
+    clusters: int
+    written: bool
+    digest: str
+
+
+def find_duplicates(lake: Lake, threshold: float) -> DuplicateStats:
+    """Write the table `duplicates`: one row for each document that another one stands in for.
+
+    A table that holds these rows already is left as it is.
+
+    Args:
+        threshold: documents that share this part of their word 5-grams are near-duplicates; at 1
+            only those whose text is the same but for whitespace are duplicates.
+    """
+    columns = ["uri", "source", "shard", "folded_digest", "signature", "access"]
+    table = lake.read("clean_documents", columns=columns)
+    # Nobody may lose a text because it is also in a document that is not for them.
+    by_access = defaultdict(list)
+    for row in table.filter(pc.is_valid(table["signature"])).to_pylist():
+        by_access[tuple(row["access"] or ())].append(row)
+    found = [row for documents in by_access.values() for row in resolve(documents, threshold)]
+    rows = sorted(found, key=lambda row: row["uri"])
+    digest = digest_of(STAGE_VERSION, rows)
+    stored = lake.read("duplicates").sort_by("uri").to_pylist()
+    written = stored != rows
+    if written:
+        lake.overwrite("duplicates", rows_to_table("duplicates", rows))
+    lake.ensure(["duplicates"])
+    exact = sum(row["kind"] == "exact" for row in rows)
+    return DuplicateStats(
+        documents=table.num_rows,
+        exact=exact,
+        near=len(rows) - exact,
+        clusters=len({row["cluster"] for row in rows}),
+        written=written,
+        digest=digest,
+    )
+
+
+def survivors(lake: Lake, shards: Sequence[str] | None = None) -> dict[str, str]:
+    """The documents that are left out, each with the one that stands in for it.
+
+    Args:
+        shards: only documents of these shards; all where it is None.
+    """
+    where = None if shards is None else {"shard": shards}
+    rows = lake.read("duplicates", columns=["uri", "survivor"], where=where)
+    return dict(zip(rows["uri"].to_pylist(), rows["survivor"].to_pylist(), strict=True))
+
+
+def rank(uri: str) -> tuple[int, str]:
+    """Sorts the document that stays first: the shortest path, then the alphabet.
+
+    Copies are called `copy of x`, `x-v2` or lie in `old/`: the plain name is the one that people
+    link to. A name is also what an edit does not change, so an edit never swaps two documents.
+    """
+    return len(uri.rpartition("://")[2]), uri
+
+
+def resolve(documents: Sequence[dict[str, Any]], threshold: float) -> list[dict[str, Any]]:
+    """The rows of `duplicates` for these documents, by URI.
+
+    Args:
+        documents: `uri`, `source`, `shard`, `folded_digest` and `signature` of each.
+    """
+    ranked = sorted(documents, key=lambda document: rank(document["uri"]))
+    # One for each text: exact duplicates need no comparing.
+    first: dict[str, int] = {}
+    texts = [first.setdefault(row["folded_digest"], len(first)) for row in ranked]
+    leads: list[dict[str, Any]] = []
+    for row, text in zip(ranked, texts, strict=True):
+        if text == len(leads):
+            leads.append(row)
+    signed = signatures([row["signature"] for row in leads])
+    survivor, cluster = _survivors(signed, threshold)
+    alike = _agreement(signed, np.arange(len(leads)), survivor)
+
+    rows = []
+    for row, text in zip(ranked, texts, strict=True):
+        stays = leads[survivor[text]]
+        if row is stays:
+            continue
+        exact = row["folded_digest"] == stays["folded_digest"]
+        rows.append(
+            {
+                "uri": row["uri"],
+                "source": row["source"],
+                "shard": row["shard"],
+                "cluster": leads[cluster[text]]["uri"],
+                "survivor": stays["uri"],
+                "similarity": 1.0 if exact else float(alike[text]),
+                "kind": "exact" if exact else "near",
+            }
+        )
+    return sorted(rows, key=lambda row: row["uri"])
+
+
+def _survivors(signed: Signatures, threshold: float) -> tuple[Indices, Indices]:
+    """For each signature the one that stands in for it, and the first that it is linked to.
+
+    Links join documents to clusters, and a long chain of small edits may join two that have little
+    in common. So the first of a cluster stands only for those that two variants of one text may be
+    apart: Jaccard's distance obeys the triangle inequality, so that is twice the threshold's. What
+    is farther forms clusters of its own.
+    """
+    count = len(signed)
+    survivor = np.arange(count)
+    cluster = np.arange(count)
+    if threshold >= 1:
+        return survivor, cluster
+    active, furthest = np.arange(count), 2 * threshold - 1
+    while len(active):
+        first = active[_linked(signed[active], threshold)]
+        if len(active) == count:
+            cluster = first
+        near = _agreement(signed, active, first) >= furthest
+        survivor[active[near]] = first[near]
+        active = active[~near]
+    return survivor, cluster
+
+
+def _linked(signed: Signatures, threshold: float) -> Indices:
+    """For each signature the first one that it is linked to, itself where there is none."""
+    group = np.arange(len(signed))
+    for band in range(BANDS):
+        for left, right in _meetings(_keys(signed[:, band * ROWS : (band + 1) * ROWS])):
+            apart = group[left] != group[right]
+            left, right = left[apart], right[apart]  # noqa: PLW2901
+            alike = _agreement(signed, left, right) >= threshold
+            group = _joined(group, left[alike], right[alike])
+    return group
+
+
+def _keys(band: Signatures) -> npt.NDArray[np.uint64]:
+    """One number for each row of a band; equal rows have equal numbers."""
+    keys = np.zeros(len(band), np.uint64)
+    for column in band.T:
+        keys = keys * np.uint64(0x9E37_79B9_7F4A_7C15) + column
+    return keys
+
+
+def _meetings(keys: npt.NDArray[np.uint64]) -> Iterator[tuple[Indices, Indices]]:
+    """Pairs of equal keys, at most `_WINDOW` apart among their equals."""
+    order = np.argsort(keys, kind="stable")
+    keys = keys[order]
+    for apart in range(1, min(_WINDOW, len(keys) - 1) + 1):
+        same = np.flatnonzero(keys[apart:] == keys[:-apart])
+        if not len(same):
+            return
+        yield order[same], order[same + apart]
+
+
+def _agreement(signed: Signatures, left: Indices, right: Indices) -> npt.NDArray[np.float64]:
+    """The part in which signatures agree, pair by pair: an estimate of what the texts share."""
+    found = np.empty(len(left), np.float64)
+    for start in range(0, len(left), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        found[block] = (signed[left[block]] == signed[right[block]]).mean(axis=1)
+    return found
+
+
+def _joined(group: Indices, left: Indices, right: Indices) -> Indices:
+    """The groups after these pairs are linked; a group is named by its first member."""
+    if not len(left):
+        return group
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    count = len(group)
+    links = coo_array((np.ones(len(left), bool), (group[left], group[right])), (count, count))
+    labels = connected_components(links, directed=False)[1]
+    _, first = np.unique(labels, return_index=True)
+    # Names are members of their groups, so the first name with a label is the group's first member.
+    return np.asarray(first[labels[group]], np.intp)
