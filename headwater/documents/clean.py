@@ -13,32 +13,49 @@ from typing import Any
 from headwater.documents.parse import PARSER_VERSION, parse
 from headwater.documents.parsed import Parsed, Rejected
 from headwater.documents.stage import (
+    Output,
     ShardCounts,
     ShardWriter,
     StageStats,
+    as_it_stands,
     quarantined,
     stage_stats,
     with_retired,
     write_quarantine,
 )
-from headwater.lake import Lake
+from headwater.lake import Lake, sole_writer
 from headwater.progress import track
 from headwater.records import CleanDocument, Heading, Quarantined, digest_of
 
 STAGE_VERSION = "clean/1"
-_DIGESTED = ["uri", "source", "licence", "language", "digest"]
+#: Columns that name the content.
+OUTPUT = Output(
+    table="clean_documents",
+    stage="clean",
+    version=STAGE_VERSION,
+    columns=(
+        "uri",
+        "source",
+        "licence",
+        "language",
+        "digest",
+    ),
+)
 _LIGHT = ["uri", "source", "shard", "media_type", "licence", "digest"]
 #: Characters that the language is told from, and the fewest letters that tell it.
 _SAMPLE_CHARS, _FEWEST_LETTERS = 4000, 24
 log = logging.getLogger("headwater")
 
 
+@sole_writer
 def clean_documents(lake: Lake, shards: Sequence[str], max_text_chars: int) -> StageStats:
     """Bring `clean_documents` up to `raw_documents`, in these shards.
 
     Args:
         max_text_chars: a document with more parsed text is quarantined.
     """
+    if "clean_documents" in lake.holds():
+        return as_it_stands(lake, OUTPUT, shards)
     shards = with_retired(lake, "clean_documents", "raw_documents", shards)
     where = {"shard": shards}
     raw_rows = lake.read("raw_documents", columns=_LIGHT, where=where).to_pylist()
@@ -84,7 +101,7 @@ def clean_documents(lake: Lake, shards: Sequence[str], max_text_chars: int) -> S
             writer.replace(shard, keep, new)
     writer.flush()
     write_quarantine(lake, "clean", shards, rejected)
-    return stage_stats(writer, STAGE_VERSION, _DIGESTED, counts)
+    return stage_stats(writer, STAGE_VERSION, OUTPUT.columns, counts)
 
 
 def _input_digest(row: dict[str, Any], max_text_chars: int) -> str:

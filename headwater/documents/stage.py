@@ -37,6 +37,16 @@ class StageStats:
     shard_digests: dict[str, str]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """The table that a stage writes; `columns` name its content."""
+
+    table: str
+    stage: str
+    version: str
+    columns: tuple[str, ...]
+
+
 @dataclass(slots=True)
 class ShardCounts:
     """Counters of one shard while a stage works on it."""
@@ -122,6 +132,19 @@ def with_retired(lake: Lake, table: str, upstream: str, shards: Sequence[str]) -
     Such shards appear when the number of shards is lowered; a stage visits them to empty them.
     """
     return sorted({*shards, *(held_shards(lake, table) - held_shards(lake, upstream))})
+
+
+def as_it_stands(lake: Lake, output: Output, shards: Sequence[str]) -> StageStats:
+    """What a stage says of a table that is held: every document is there, none is touched."""
+    counts = {shard: ShardCounts() for shard in shards}
+    rows = lake.read(output.table, columns=["shard", "uri"]).to_pylist()
+    for shard, _ in {(row["shard"], row["uri"]) for row in rows}:
+        count = counts.setdefault(shard, ShardCounts())
+        count.seen += 1
+        count.reused += 1
+    for row in quarantined(lake, output.stage, list(counts)).values():
+        counts[row["shard"]].quarantined += 1
+    return stage_stats(ShardWriter(lake, output.table), output.version, output.columns, counts)
 
 
 def stage_stats(
