@@ -54,8 +54,7 @@ def shard_documents(
         embedding_model: whose tokenizer counts.
     """
     if "document_shards" in lake.holds():
-        held = as_it_stands(lake, OUTPUT, shards)
-        return _with_chunks(lake, held)
+        return _with_chunks(lake, as_it_stands(lake, OUTPUT, shards))
     shards = with_retired(lake, "document_shards", "clean_documents", shards)
     where = {"shard": shards}
     documents = lake.read("clean_documents", columns=_LIGHT, where=where).to_pylist()

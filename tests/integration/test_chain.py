@@ -58,6 +58,8 @@ def test_a_change_costs_what_changed(installation):
     log = installation.run("data", "log", "raw_documents")["raw_documents"]
     (version,) = [row["version"] for row in log if row["run"] == first["run"] and row["version"]]
     installation.run("data", "restore", "raw_documents", str(version))
+    planned = installation.run("build", "--plan")["stale"]
+    assert "raw_documents" not in planned and {"clean_documents", "vector_index"} <= {*planned}
     put_back = installation.run("build")
     assert put_back["held"] == {"raw_documents": version}
     assert put_back["chunks"]["embedded"] == 1 and put_back["training"]["steps"] == 0
