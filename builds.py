@@ -198,6 +198,8 @@ def _report(
         }
         if code_version is not None:
             tags[CODE_VERSION_TAG] = code_version
+        elif tags.get(CODE_VERSION_TAG) == _HELD:  # it was to follow, and is restored again
+            tags[CODE_VERSION_TAG] = defs.resolve_asset_graph().get(key).code_version or ""
         tags |= {DATA_VERSION_TAG: stats.digest, DATA_VERSION_IS_USER_PROVIDED_TAG: "true"}
         instance.report_runless_asset_event(
             dg.AssetMaterialization(

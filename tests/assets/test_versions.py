@@ -118,6 +118,9 @@ def test_from_log_to_restore_to_following_again(
 
     run("follow", "raw_documents")
     assert reasons(instance, settings)["raw_documents"].startswith("was held")
+    run("restore", "raw_documents", str(versions[0]))
+    assert reasons(instance, settings) == stale, "held again, before any build"
+    run("follow", "raw_documents")
     made(settings, instance)
     text = Lake(settings.lake).read("clean_documents").to_pylist()[0]["text"]
     assert "nothing" in text
