@@ -8,14 +8,19 @@ there is no adapter, or when its base model or recipe changed, and otherwise onl
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import dagster as dg
 from dagster._core.definitions.data_version import (
+    CODE_VERSION_TAG,
+    DATA_VERSION_IS_USER_PROVIDED_TAG,
+    DATA_VERSION_TAG,
+    INPUT_DATA_VERSION_TAG_PREFIX,
+    INPUT_EVENT_POINTER_TAG_PREFIX,
     CachingStaleStatusResolver,
     StaleCauseCategory,
     StaleStatus,
@@ -26,8 +31,11 @@ from assets.jobs import MACHINE
 from assets.partitions import shard_range_tags
 from assets.sources import source_entries
 from definitions import defs
+from headwater import versions
+from headwater.documents.content import describe
 from headwater.errors import HeadwaterError
 from headwater.files import write_atomic
+from headwater.lake import Lake
 from headwater.settings import Settings
 from resources.failures import root_message
 from resources.workers import dead_worker, own_tag
@@ -37,6 +45,10 @@ from sensors.arrivals import look
 TRAINING = ("sft_dataset", "lora_adapter")
 #: Looked at by the monitoring job, not by a build.
 MONITORING = ("requests", "feedback", "drift_report", "retraining_decision", "ab_report")
+#: Housekeeping of its own schedule.
+RETENTION = ("lake_retention",)
+#: The code that wrote a table which was held, in Dagster's eyes: not the present one.
+_HELD = "held"
 #: The "partition" of an asset that has none.
 _WHOLE: tuple[None] = (None,)
 Event = Callable[[str, str, dict[str, Any]], None]
@@ -116,6 +128,104 @@ def build(
     }
 
 
+def restore(settings: Settings, targets: Mapping[str, int], *, why: str) -> list[dict[str, Any]]:
+    """Put tables back to earlier versions and say so to Dagster: what is downstream becomes stale.
+
+    Args:
+        targets: a version for each table.
+        why: what was asked for, in words.
+
+    Raises:
+        HeadwaterError: a build is at work, or the versions are gone.
+    """
+    lake = Lake(settings.lake)
+    with open_instance(settings) as instance:
+        _refuse_if_busy(instance)
+        restored = versions.restore(
+            lake, targets, why=why, tell=lambda each: _tell_restored(instance, settings, lake, each)
+        )
+    return [asdict(each) for each in restored]
+
+
+def follow(settings: Settings, table: str) -> None:
+    """Let a held table follow its inputs again: it is stale until the next build compares them.
+
+    Raises:
+        HeadwaterError: a build is at work, or the table is not held.
+    """
+    lake = Lake(settings.lake)
+    with open_instance(settings) as instance:
+        _refuse_if_busy(instance)
+
+        def tell(name: str) -> None:
+            _report(instance, settings, lake, name, code_version=_HELD, metadata={})
+
+        versions.follow(lake, table, tell=tell)
+
+
+def _tell_restored(
+    instance: dg.DagsterInstance, settings: Settings, lake: Lake, restored: versions.Restored
+) -> None:
+    # Vectors and the quarantine are compared by the next build, which finds them made already.
+    if restored.table in versions.HOLDABLE:
+        noted = {"table_version": restored.version, "restored_from": restored.source}
+        _report(instance, settings, lake, restored.table, metadata=noted)
+
+
+def _report(
+    instance: dg.DagsterInstance,
+    settings: Settings,
+    lake: Lake,
+    table: str,
+    *,
+    metadata: Mapping[str, Any],
+    code_version: str | None = None,
+) -> None:
+    """Report a table as it stands, as made by what made it last: that it moved is no run's doing."""
+    key, shards = dg.AssetKey(table), settings.shard_keys()
+    stats = describe(lake, table, shards)
+    for shard in shards:
+        wanted = dg.AssetRecordsFilter(asset_key=key, asset_partitions=[shard])
+        latest = instance.fetch_materializations(wanted, limit=1).records
+        if not latest:
+            continue  # never built in Dagster's eyes; the next build makes it
+        before = latest[0].asset_materialization
+        tags = {
+            name: value
+            for name, value in ((before and before.tags) or {}).items()
+            if name == CODE_VERSION_TAG
+            or name.startswith((INPUT_DATA_VERSION_TAG_PREFIX, INPUT_EVENT_POINTER_TAG_PREFIX))
+        }
+        if code_version is not None:
+            tags[CODE_VERSION_TAG] = code_version
+        elif tags.get(CODE_VERSION_TAG) == _HELD:  # it was to follow, and is restored again
+            tags[CODE_VERSION_TAG] = defs.resolve_asset_graph().get(key).code_version or ""
+        tags |= {DATA_VERSION_TAG: stats.digest, DATA_VERSION_IS_USER_PROVIDED_TAG: "true"}
+        instance.report_runless_asset_event(
+            dg.AssetMaterialization(
+                asset_key=key,
+                partition=shard,
+                tags=tags,
+                metadata={
+                    **((before and before.metadata) or {}),
+                    "seen": stats.seen,
+                    "quarantined": stats.quarantined,
+                    **metadata,
+                },
+            )
+        )
+
+
+def _refuse_if_busy(instance: dg.DagsterInstance) -> None:
+    _bury_dead_runs(instance)
+    busy = _busy(instance)
+    if busy:
+        raise HeadwaterError(
+            f"Run {busy[0].run_id[:8]} of {busy[0].job_name} is at work on the tables.",
+            mend="Nothing was changed. Do it again when that has ended.",
+        )
+
+
 def _plan(instance: dg.DagsterInstance, settings: Settings, *, train: bool) -> Plan:
     graph = defs.resolve_asset_graph()
     resolver = CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance))
@@ -131,14 +241,14 @@ def _plan(instance: dg.DagsterInstance, settings: Settings, *, train: bool) -> P
     for key in graph.toposorted_asset_keys:
         name = key.to_user_string()
         node = graph.get(key)
-        if not node.is_materializable or name in MONITORING:
+        if not node.is_materializable or name in (*MONITORING, *RETENTION):
             continue
         causes = _causes(resolver, key, shards if node.is_partitioned else _WHOLE)
         if causes is None:
             reasons.setdefault(name, "never built")
             must_train = must_train or name in TRAINING
         elif causes:
-            reasons.setdefault(name, causes[0].reason)
+            reasons.setdefault(name, _reason(instance, key, causes[0]))
             must_train = must_train or _forces_training(name, causes)
     if train:
         reasons.update(dict.fromkeys(TRAINING, "asked for"))
@@ -169,6 +279,16 @@ def _causes(
     return causes
 
 
+def _reason(instance: dg.DagsterInstance, key: dg.AssetKey, cause: Any) -> str:
+    """Why an asset is stale, in words."""
+    if cause.category is StaleCauseCategory.CODE:
+        event = instance.get_latest_materialization_event(key)
+        made = event.asset_materialization if event is not None else None
+        if made is not None and (made.tags or {}).get(CODE_VERSION_TAG) == _HELD:
+            return "was held, and follows its inputs again"
+    return str(cause.reason)
+
+
 def _forces_training(name: str, causes: Sequence[Any]) -> bool:
     """Whether an adapter can't serve on: another recipe or base, or a retraining cut short."""
     if name not in TRAINING:
@@ -188,7 +308,7 @@ def _forces_training(name: str, causes: Sequence[Any]) -> bool:
 def _downstream(graph: Any, starts: set[dg.AssetKey], stop: Sequence[str]) -> list[str]:
     """`starts` and all that is downstream of them but `stop`, in topological order."""
     chosen: set[dg.AssetKey] = set()
-    excluded = {*stop, *MONITORING}
+    excluded = {*stop, *MONITORING, *RETENTION}
     for key in graph.toposorted_asset_keys:
         node = graph.get(key)
         if not node.is_materializable or key.to_user_string() in excluded:
@@ -294,6 +414,7 @@ def _summary(instance: dg.DagsterInstance, settings: Settings, outcome: Outcome)
         "success": outcome.success,
         "blocked": outcome.blocked,
         "errors": outcome.errors,
+        "held": {name: hold["version"] for name, hold in Lake(settings.lake).holds().items()},
         "run": outcome.run,
         "stages": {name: round(seconds, 3) for name, seconds in outcome.stages.items()},
     }
@@ -316,12 +437,7 @@ def _wait_for_machine(instance: dg.DagsterInstance, on_event: Event) -> None:
     told = False
     for _ in _every(seconds=2.0, limit=1800.0):
         _bury_dead_runs(instance)
-        busy = instance.get_runs(
-            dg.RunsFilter(
-                statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING], tags=MACHINE
-            ),
-            limit=1,
-        )
+        busy = _busy(instance)
         if not busy:
             return
         if not told:
@@ -331,6 +447,12 @@ def _wait_for_machine(instance: dg.DagsterInstance, on_event: Event) -> None:
         f"Another run ({busy[0].job_name} {busy[0].run_id[:8]}) has held the machine for half an hour.",
         mend="Look at it in the Dagster UI; terminate it there if it is stuck, then build again.",
     )
+
+
+def _busy(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
+    """The run that holds the machine, if any does."""
+    statuses = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING]
+    return list(instance.get_runs(dg.RunsFilter(statuses=statuses, tags=MACHINE), limit=1))
 
 
 def _every(*, seconds: float, limit: float) -> Iterator[None]:

@@ -17,11 +17,12 @@ _monitoring = dg.AssetSelection.assets(
 _request_models = dg.AssetSelection.assets("requests", "feedback").downstream() & (
     dg.AssetSelection.groups("warehouse") | dg.AssetSelection.assets("preference_pairs")
 ) - dg.AssetSelection.assets("requests_by_source_day")
+_retention = dg.AssetSelection.assets("lake_retention")
 _training = dg.AssetSelection.assets("sft_dataset", "lora_adapter")
 
 build = dg.define_asset_job(
     "build",
-    selection=dg.AssetSelection.all() - _monitoring,
+    selection=dg.AssetSelection.all() - _monitoring - _retention,
     tags={**MACHINE, **shard_range_tags()},
     description="From the sources to the endpoint: every asset but monitoring, all shards.",
 )
@@ -43,6 +44,14 @@ monitor = dg.define_asset_job(
     description="Read the logs of a day, refresh what is made of them, look for drift, decide on it.",
 )
 
+retain = dg.define_asset_job(
+    "retain",
+    selection=_retention,
+    # Not beside a build, which would find the tables taken.
+    tags=MACHINE,
+    description="Drop versions of tables that are old and that no release needs.",
+)
+
 
 @dg.schedule(
     job=monitor,
@@ -59,5 +68,12 @@ def monitor_production(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     return dg.RunRequest(run_key=now.isoformat(), partition_key=day)
 
 
-jobs = [build, retrain, monitor]
-schedules = [monitor_production]
+daily_retention = dg.ScheduleDefinition(
+    name="daily_retention",
+    job=retain,
+    cron_schedule="40 3 * * *",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)
+
+jobs = [build, retrain, monitor, retain]
+schedules = [monitor_production, daily_retention]

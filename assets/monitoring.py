@@ -7,10 +7,19 @@ from typing import Any
 import dagster as dg
 
 from assets.partitions import days
-from assets.policies import DATA, ML, ONCALL, one_run, picture, table, watches_production
+from assets.policies import (
+    BUILD_POOL,
+    DATA,
+    ML,
+    ONCALL,
+    one_run,
+    picture,
+    table,
+    watches_production,
+)
 from headwater.datasets.prompt_store import current_prompt
 from headwater.evaluation.cache import ResultCache
-from headwater.monitoring import arms, drift, retraining
+from headwater.monitoring import arms, drift, retention, retraining
 from headwater.monitoring import feedback as feedback_days
 from headwater.monitoring import requests as request_days
 from headwater.monitoring.days import IngestStats
@@ -199,3 +208,45 @@ def ab_report(settings: SettingsResource, lake: LakeResource) -> Any:
     if report.differences:
         metadata["plot"] = picture(arms.plot(report), "Differences of the arms")
     return dg.MaterializeResult(data_version=dg.DataVersion(report.digest), metadata=metadata)
+
+
+@dg.asset(
+    group_name="monitoring",
+    kinds={"deltalake"},
+    owners=[DATA],
+    pool=BUILD_POOL,
+    code_version=retention.RETENTION_VERSION,
+)
+def lake_retention(settings: SettingsResource, lake: LakeResource) -> Any:
+    """What the tables' versions take on disk; those that are old and that no release needs go.
+
+    The policy is HEADWATER_RETAIN_DAYS. The newest version of a table is always kept, and so are
+    those that the releases in use, or kept for a rollback, were made from.
+    """
+    choices = settings.get()
+    found = retention.retain(lake.get(), choices, days=choices.retain_days)
+    rows = [
+        {
+            "table": each.table,
+            "versions": each.versions,
+            "kept": each.kept,
+            "live": each.live_bytes,
+            "history": each.history_bytes,
+            "freed": each.freed_bytes,
+        }
+        for each in found.tables
+    ]
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(digest_of(found.to_json())),
+        metadata={
+            "retain_days": found.days,
+            "bytes": table(rows, ["table", "versions", "kept", "live", "history", "freed"]),
+            "live_bytes": found.live_bytes,
+            "history_bytes": found.history_bytes,
+            "freed_bytes": found.freed_bytes,
+            "yearly_growth_bytes": found.grown_bytes,
+            "yearly_kwh": found.kwh,
+            "yearly_kg_co2e": found.kg_co2,
+            "watts_per_terabyte": retention.WATTS_PER_TB,
+        },
+    )

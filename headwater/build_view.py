@@ -67,6 +67,11 @@ class BuildView:
         if not result["stale"]:
             self.console.print("Nothing is stale; nothing was done.")
         self._deferred(result)
+        for name, version in result["held"].items():
+            self.console.print(
+                f"[yellow]{name} is held[/yellow] at version {version}: its inputs are not looked at."
+                f" `headwater data follow {name}` ends that."
+            )
         documents, chunks = result["documents"], result["chunks"]
         self.console.print(
             f"documents {documents['seen']} seen, {documents['processed']} processed, "

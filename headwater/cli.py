@@ -9,15 +9,13 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable
-from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
-from headwater.commands import alerts, drift, golden, keys, prompts, releases, sources, traces
-from headwater.commands.common import Json, console, plain, print_json, reports_errors
+from headwater.commands import alerts, data, drift, golden, keys, prompts, releases, sources, traces
+from headwater.commands.common import Json, console, orchestrator, plain, print_json, reports_errors
 from headwater.settings import Settings, quiet_libraries
 
 BLOCKED = 3
@@ -29,6 +27,7 @@ app = typer.Typer(
 )
 for name, group in {
     "sources": sources,
+    "data": data,
     "golden": golden,
     "prompts": prompts,
     "releases": releases,
@@ -68,12 +67,6 @@ def _leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _orchestrator(name: str) -> Callable[..., dict[str, Any]]:
-    """A command that needs Dagster, found by its entry point: see docs/adr/0006."""
-    (found,) = entry_points(group="headwater.commands", name=name)
-    return found.load()
-
-
 @app.command()
 @reports_errors
 def build(
@@ -97,12 +90,12 @@ def build(
     settings = Settings()
     view = BuildView(console)
     if plan:
-        found = _orchestrator("plan")(settings, train=train)
+        found = orchestrator("plan")(settings, train=train)
         view.plan(found)
         if as_json:
             print_json(found)
         return
-    result = _orchestrator("build")(settings, train=train, on_event=view)
+    result = orchestrator("build")(settings, train=train, on_event=view)
     view.summary(result)
     if as_json:
         print_json(result)

@@ -1,16 +1,31 @@
 """The lake: Delta tables on disk, one a name, sharded ones partitioned by `shard`.
 
-Knows tables, not stages. Every write is one Delta commit: it is there whole, or not at all.
+Knows tables, not stages. Every write is one Delta commit: it is there whole, or not at all, and it
+names the run that made it.
 """
 
+import functools
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import deltalake
 import pyarrow as pa
-from deltalake.exceptions import TableNotFoundError
+import pyarrow.compute as pc
+from deltalake.exceptions import CommitFailedError, TableNotFoundError
+
+from headwater.errors import HeadwaterError
+from headwater.files import read_json, write_json
+from headwater.locks import alone, wait_for
+
+P = ParamSpec("P")
+R = TypeVar("R")
+#: Partitions that a commit names; of more it says how many.
+_SHOWN = 8
 
 _text, _int, _bytes = pa.string(), pa.int64(), pa.large_binary()
 #: Access tags in order; null where there are none, as in rows older than the column.
@@ -203,11 +218,46 @@ PARTITIONED = {
 }  # fmt: skip
 
 
-class Lake:
-    """Typed access to the tables below one folder (or, later, one bucket)."""
+#: Keys of ours in a commit's own record.
+_RUN, _WORDS = "headwater_run", "headwater_words"
 
-    def __init__(self, root: Path) -> None:
+
+class Conflict(HeadwaterError):
+    """A table moved between the moment it was read and the moment it was to be written."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commit:
+    """One version of a table: when, by what operation, of which run of Dagster, in words."""
+
+    version: int
+    time: datetime
+    operation: str
+    run: str
+    words: str
+
+
+class Lake:
+    """Typed access to the tables below one folder (or, later, one bucket).
+
+    A handle remembers which versions it read and wrote. It does not overwrite rows that another
+    has written since it read the table.
+
+    Args:
+        run: the run of Dagster that commits are noted with; "" outside of one.
+        on_use: called with this handle when it has read or written another version.
+    """
+
+    def __init__(
+        self, root: Path, *, run: str = "", on_use: Callable[["Lake"], None] | None = None
+    ) -> None:
         self.root = root
+        self.run = run
+        #: Versions that this handle read or wrote last, by table.
+        self.versions_read: dict[str, int] = {}
+        self.versions_written: dict[str, int] = {}
+        self._bases: dict[str, int] = {}
+        self._on_use = on_use
 
     def path(self, name: str) -> Path:
         return self.root / name
@@ -228,9 +278,12 @@ class Lake:
         for name in names:
             table = self._open(name)
             if table is None:
-                self._write(name, SCHEMAS[name].empty_table(), mode="append", predicate=None)
-            else:
-                _add_new_columns(table, SCHEMAS[name])
+                with self._committing(name):
+                    if self._open(name) is None:
+                        self._create(name)
+            elif _missing_columns(table, SCHEMAS[name]) and name not in self.holds():
+                with self._committing(name):
+                    self._widened(name)
 
     def read(
         self,
@@ -253,6 +306,9 @@ class Lake:
         table = self._open(name, version)
         if table is None or (where is not None and any(not v for v in where.values())):
             return schema.empty_table()
+        if version is None:
+            self._bases[name] = table.version()
+        self._note(self.versions_read, name, table.version())
         filters = [(column, "in", list(values)) for column, values in (where or {}).items()]
         known = {field.name for field in table.schema().fields}
         stored = [column for column in schema.names if column in known]
@@ -262,37 +318,231 @@ class Lake:
                 rows = rows.append_column(field, pa.nulls(len(rows), field.type))
         return rows.select(schema.names).cast(schema)
 
+    def batches(
+        self, name: str, version: int, columns: Sequence[str], partitions: Sequence[str] | None
+    ) -> Iterator[pa.RecordBatch]:
+        """Some columns of a version, a batch at a time; columns that it lacks are left out.
+
+        Args:
+            partitions: only these values of the partition column; None is all.
+        """
+        table = deltalake.DeltaTable(str(self.path(name)), version=version)
+        known = {field.name for field in table.schema().fields}
+        rows = table.to_pyarrow_dataset()
+        wanted = None if partitions is None else pc.field(PARTITIONED[name]).isin(list(partitions))
+        yield from rows.to_batches(columns=[c for c in columns if c in known], filter=wanted)
+
+    def head(self, name: str, version: int, where: Mapping[str, str], limit: int) -> pa.Table:
+        """The first rows of a version whose columns have these values, with all its columns."""
+        table = deltalake.DeltaTable(str(self.path(name)), version=version)
+        wanted = None
+        for column, value in where.items():
+            term = pc.field(column).cast(pa.string()) == value
+            wanted = term if wanted is None else wanted & term
+        return table.to_pyarrow_dataset().head(limit, filter=wanted)
+
     def replace(self, name: str, rows: pa.Table, *, keys: Sequence[str]) -> int:
         """Replace whole partitions (`keys` of the partition column) in one commit.
 
         Rows must belong to those partitions. Returns the new version.
+
+        Raises:
+            Conflict: another has written these partitions since this handle read the table.
+            HeadwaterError: the table is held at an earlier version.
         """
         column = PARTITIONED[name]
         predicate = " OR ".join(f"{column} = {_quote(key)}" for key in keys)
-        return self._write(name, rows, mode="overwrite", predicate=predicate or None)
+        shown = ", ".join(keys[:_SHOWN]) + (
+            f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else ""
+        )
+        return self._write(name, rows, predicate or None, keys, words=f"replaced {column} {shown}")
 
     def overwrite(self, name: str, rows: pa.Table) -> int:
-        """Replace all rows of a table in one commit. Returns the new version."""
-        return self._write(name, rows, mode="overwrite", predicate=None)
+        """Replace all rows of a table in one commit. Returns the new version.
 
-    def _write(self, name: str, rows: pa.Table, *, mode: str, predicate: str | None) -> int:
-        path = self.path(name)
-        path.mkdir(parents=True, exist_ok=True)
-        partition = PARTITIONED.get(name)
-        options: dict[str, Any] = {"mode": "append"}
+        Raises:
+            Conflict: another has written the table since this handle read it.
+        """
+        return self._write(name, rows, None, None, words="replaced all rows")
+
+    def history(self, name: str, limit: int | None = None) -> list[Commit]:
+        """The versions of a table, newest first; [] where it was never written."""
         table = self._open(name)
-        if table is not None:
-            _add_new_columns(table, SCHEMAS[name])
-        if mode == "overwrite" and table is not None:
-            options = {"mode": "overwrite", "predicate": predicate}
+        return [] if table is None else [_commit(entry) for entry in table.history(limit)]
+
+    def files(self, name: str, version: int | None = None) -> dict[str, int]:
+        """The data files of a version, relative to the table's folder, with their sizes."""
+        table = self._open(name, version)
+        if table is None:
+            return {}
+        actions = table.get_add_actions()
+        return dict(
+            zip(
+                actions.column("path").to_pylist(),
+                actions.column("size_bytes").to_pylist(),
+                strict=True,
+            )
+        )
+
+    def restore(self, name: str, version: int) -> int:
+        """Make a table's content that of an earlier version, in one commit; the files are the same.
+
+        Returns the new version, or the newest where it has that content already.
+        """
+        with self._committing(name):
+            table = deltalake.DeltaTable(str(self.path(name)))
+            if set(table.file_uris()) != set(self._files_at(name, version, None)):
+                table.restore(version, **self._as(f"restored to version {version}"))
+        written = deltalake.DeltaTable(str(self.path(name))).version()
+        self._wrote(name, written)
+        return written
+
+    def vacuum(self, name: str, keep: Sequence[int], *, dry_run: bool) -> list[str]:
+        """Delete the files that none of the versions in `keep` needs; returns them."""
+        with self._committing(name):
+            table = deltalake.DeltaTable(str(self.path(name)))
+
+            def run(dry: bool) -> list[str]:
+                return table.vacuum(
+                    retention_hours=0,
+                    dry_run=dry,
+                    enforce_retention_duration=False,
+                    full=True,
+                    keep_versions=sorted(keep),
+                    **self._as("vacuumed"),
+                )
+
+            found = run(True)
+            if found and not dry_run:
+                run(False)
+            return found
+
+    @contextmanager
+    def alone(self, who: str) -> Iterator[None]:
+        """Be the only one at work on the document tables; does not wait.
+
+        Raises:
+            Busy: another is; says who.
+        """
+        with alone(self.root / ".writer.lock", who=who, run=self.run):
+            yield
+
+    def holds(self) -> dict[str, dict[str, Any]]:
+        """Tables that stay as they were restored, with `version`, `since` and `why` of each."""
+        found: dict[str, dict[str, Any]] = read_json(self.root / "holds.json") or {}
+        return found
+
+    def set_holds(self, holds: Mapping[str, Mapping[str, Any]]) -> None:
+        """Say which tables no stage writes."""
+        write_json(self.root / "holds.json", dict(holds))
+
+    def _write(
+        self,
+        name: str,
+        rows: pa.Table,
+        predicate: str | None,
+        keys: Sequence[str] | None,
+        *,
+        words: str,
+    ) -> int:
+        if name in self.holds():
+            raise HeadwaterError(
+                f"{name} is held at version {self.holds()[name]['version']}, so nothing writes it.",
+                mend=f"`headwater data follow {name}` lets it follow its inputs again.",
+            )
+        with self._committing(name):
+            if self._open(name) is None:
+                self._create(name)
+            else:
+                self._refuse_if_moved(name, keys)
+            table = self._widened(name)
+            try:
+                deltalake.write_deltalake(
+                    table,
+                    rows.cast(SCHEMAS[name]),
+                    mode="overwrite",
+                    predicate=predicate,
+                    **self._as(words),
+                )
+            except CommitFailedError as error:  # of a writer that is not ours
+                raise _conflict(name) from error
+            version = deltalake.DeltaTable(str(self.path(name))).version()
+        self._wrote(name, version)
+        return version
+
+    def _create(self, name: str) -> None:
+        partition = PARTITIONED.get(name)
+        self.path(name).mkdir(parents=True, exist_ok=True)
         deltalake.write_deltalake(
-            str(path),
-            rows.cast(SCHEMAS[name]),
+            str(self.path(name)),
+            SCHEMAS[name].empty_table(),
+            mode="append",
             partition_by=[partition] if partition else None,
             name=name,
-            **options,
+            **self._as("created"),
         )
-        return deltalake.DeltaTable(str(path)).version()
+
+    def _widened(self, name: str) -> deltalake.DeltaTable:
+        """The table, with the columns null that an earlier version of Headwater did not write."""
+        table = deltalake.DeltaTable(str(self.path(name)))
+        missing = _missing_columns(table, SCHEMAS[name])
+        if missing:
+            fields = deltalake.Schema.from_arrow(pa.schema(missing)).fields
+            added = ", ".join(field.name for field in missing)
+            table.alter.add_columns(fields, **self._as(f"added columns {added}"))
+            table = deltalake.DeltaTable(str(self.path(name)))
+        return table
+
+    def _refuse_if_moved(self, name: str, keys: Sequence[str] | None) -> None:
+        """Another commit in between is no conflict where it left these partitions alone."""
+        base, newest = self._bases.get(name), self.version(name)
+        if base is None or newest is None or base == newest:
+            return
+        if self._files_at(name, base, keys) != self._files_at(name, newest, keys):
+            raise _conflict(name)
+
+    def _files_at(self, name: str, version: int, keys: Sequence[str] | None) -> list[str]:
+        table = deltalake.DeltaTable(str(self.path(name)), version=version)
+        filters = [(PARTITIONED[name], "in", list(keys))] if keys is not None else None
+        return sorted(table.file_uris(file_pruning_predicate=filters))
+
+    @contextmanager
+    def _committing(self, name: str) -> Iterator[None]:
+        """Commits of our processes to one table come one after another: what is compared, holds."""
+        with wait_for(self.root / f".{name}.lock"):
+            yield
+
+    def _as(self, words: str) -> dict[str, Any]:
+        """How a commit is made and noted. The log is kept: old versions are read from it."""
+        return {
+            "commit_properties": deltalake.CommitProperties(
+                custom_metadata={_RUN: self.run, _WORDS: words}
+            ),
+            "post_commithook_properties": deltalake.PostCommitHookProperties(
+                cleanup_expired_logs=False
+            ),
+        }
+
+    def _wrote(self, name: str, version: int) -> None:
+        self._bases[name] = version
+        self._note(self.versions_written, name, version)
+
+    def _note(self, versions: dict[str, int], name: str, version: int) -> None:
+        if versions.get(name) != version:
+            versions[name] = version
+            if self._on_use is not None:
+                self._on_use(self)
+
+
+def sole_writer(stage: Callable[Concatenate[Lake, P], R]) -> Callable[Concatenate[Lake, P], R]:
+    """A stage that works on the document tables while no other does, nor a restore."""
+
+    @functools.wraps(stage)
+    def run(lake: Lake, *args: P.args, **kwargs: P.kwargs) -> R:
+        with lake.alone(stage.__name__):
+            return stage(lake, *args, **kwargs)
+
+    return run
 
 
 def rows_to_table(name: str, rows: Iterable[Mapping[str, object]]) -> pa.Table:
@@ -300,12 +550,26 @@ def rows_to_table(name: str, rows: Iterable[Mapping[str, object]]) -> pa.Table:
     return pa.Table.from_pylist([dict(row) for row in rows], schema=SCHEMAS[name])
 
 
-def _add_new_columns(table: deltalake.DeltaTable, schema: pa.Schema) -> None:
-    """Give a table that an earlier version of Headwater wrote the columns it lacks, null."""
+def _missing_columns(table: deltalake.DeltaTable, schema: pa.Schema) -> list[pa.Field]:
     known = {field.name for field in table.schema().fields}
-    missing = [field for field in schema if field.name not in known]
-    if missing:
-        table.alter.add_columns(deltalake.Schema.from_arrow(pa.schema(missing)).fields)
+    return [field for field in schema if field.name not in known]
+
+
+def _commit(entry: Mapping[str, Any]) -> Commit:
+    return Commit(
+        version=entry["version"],
+        time=datetime.fromtimestamp(entry["timestamp"] / 1000, UTC),
+        operation=entry.get("operation", ""),
+        run=entry.get(_RUN, ""),
+        words=entry.get(_WORDS, ""),
+    )
+
+
+def _conflict(name: str) -> Conflict:
+    return Conflict(
+        f"Another process has written {name} since this one read it.",
+        mend="Its rows stand and nothing of this write does; do it again.",
+    )
 
 
 def _quote(value: str) -> str:

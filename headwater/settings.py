@@ -97,6 +97,12 @@ class Settings(BaseSettings):
         " better: its thermal design power over its threads.",
     )
 
+    retain_days: int = Field(
+        default=30,
+        ge=0,
+        description="Versions of tables that are younger are kept; those that releases need, for longer.",
+    )
+
     monitor_minutes: int = Field(
         default=30, ge=1, le=30, description="Between two looks at production."
     )

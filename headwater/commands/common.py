@@ -3,6 +3,7 @@
 import functools
 import json
 from collections.abc import Callable
+from importlib.metadata import entry_points
 from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
 
 import typer
@@ -29,6 +30,12 @@ def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
             _fail(error, as_json=bool(kwargs.get("as_json")))
 
     return run
+
+
+def orchestrator(name: str) -> Callable[..., Any]:
+    """A command that needs Dagster, found by its entry point: see docs/adr/0006."""
+    (found,) = entry_points(group="headwater.commands", name=name)
+    return found.load()  # type: ignore[no-any-return]
 
 
 def plain(text: str) -> str:

@@ -16,18 +16,28 @@ from headwater.documents.duplicates import survivors
 from headwater.documents.parsed import fold
 from headwater.documents.split import embed_text, split_text
 from headwater.documents.stage import (
+    Output,
     ShardCounts,
     ShardWriter,
     StageStats,
+    as_it_stands,
     stage_stats,
     with_retired,
 )
 from headwater.documents.tokens import TokenCounter, token_counter, tokenizer_digest
-from headwater.lake import Lake
+from headwater.lake import Lake, sole_writer
 from headwater.progress import track
 from headwater.records import Chunk, CleanDocument, digest_of
 
 STAGE_VERSION = "chunk/1"
+#: Columns that name the content.
+OUTPUT = Output(
+    table="document_shards",
+    stages=("chunk",),
+    version=STAGE_VERSION,
+    columns=("digest",),
+    where_given=("access",),
+)
 _LIGHT = ["uri", "shard", "digest", "licence", "access"]
 
 
@@ -38,6 +48,7 @@ class ChunkStats(StageStats):
     chunks: int
 
 
+@sole_writer
 def shard_documents(
     lake: Lake, shards: Sequence[str], max_tokens: int, embedding_model: str
 ) -> ChunkStats:
@@ -47,6 +58,8 @@ def shard_documents(
         max_tokens: bound of a chunk with its heading path, special tokens not counted.
         embedding_model: whose tokenizer counts.
     """
+    if "document_shards" in lake.holds():
+        return _with_chunks(lake, as_it_stands(lake, OUTPUT, shards))
     shards = with_retired(lake, "document_shards", "clean_documents", shards)
     where = {"shard": shards}
     documents = lake.read("clean_documents", columns=_LIGHT, where=where).to_pylist()
@@ -80,7 +93,7 @@ def shard_documents(
         count.removed = len(have.keys() - want.keys())
         if changed or count.removed:
             writer.replace(shard, keep, rows)
-    stats = stage_stats(writer, STAGE_VERSION, ["digest"], counts, where_given=["access"])
+    stats = stage_stats(writer, OUTPUT, counts)
     return _with_chunks(lake, stats)
 
 

@@ -18,20 +18,29 @@ from headwater.documents.parser_pool import LIMIT_REASONS, ParserLimits, ParserP
 from headwater.documents.signals import SIGNALS_VERSION, findings
 from headwater.documents.signature import SIGNATURE_VERSION, signature
 from headwater.documents.stage import (
+    Output,
     ShardCounts,
     ShardWriter,
     StageStats,
+    as_it_stands,
     quarantined,
     stage_stats,
     with_retired,
     write_quarantine,
 )
-from headwater.lake import Lake
+from headwater.lake import Lake, sole_writer
 from headwater.progress import track
 from headwater.records import CleanDocument, Heading, Quarantined, digest_of
 
 STAGE_VERSION = "clean/2"
-_DIGESTED = ["uri", "source", "licence", "language", "digest", "quality_flags"]
+#: Columns that name the content.
+OUTPUT = Output(
+    table="clean_documents",
+    stages=("clean", "filter"),
+    version=STAGE_VERSION,
+    columns=("uri", "source", "licence", "language", "digest", "quality_flags"),
+    where_given=("access",),
+)
 _LIGHT = ["uri", "source", "shard", "media_type", "licence", "digest"]
 _RECORD = ["uri", "source", "shard", "title", "language", "text", "headings", "licence"]
 _RECORD += ["access", "input_digest", "digest"]
@@ -42,6 +51,7 @@ QualityFilter = Literal["off", "report", "filter"]
 log = logging.getLogger("headwater")
 
 
+@sole_writer
 def clean_documents(
     lake: Lake,
     shards: Sequence[str],
@@ -59,6 +69,8 @@ def clean_documents(
         limits: what the parser of one document may use.
         children: parser processes at once, at most.
     """
+    if "clean_documents" in lake.holds():
+        return as_it_stands(lake, OUTPUT, shards)
     limits = limits or ParserLimits()
     shards = with_retired(lake, "clean_documents", "raw_documents", shards)
     where = {"shard": shards}
@@ -118,10 +130,10 @@ def clean_documents(
             if new or gone:
                 writer.replace(shard, keep, new)
     writer.flush()
-    for stage in ("clean", "filter"):
+    for stage in OUTPUT.stages:
         mine = [row for row in rejected if row["stage"] == stage]
         write_quarantine(lake, stage, shards, mine)
-    return stage_stats(writer, STAGE_VERSION, _DIGESTED, counts, where_given=["access"])
+    return stage_stats(writer, OUTPUT, counts)
 
 
 def _input_digest(row: dict[str, Any], max_text_chars: int, quality_filter: QualityFilter) -> str:

@@ -11,39 +11,50 @@ from typing import Any
 from headwater.documents.kinds.base import ReadError
 from headwater.documents.sources import Source, list_items, read_items
 from headwater.documents.stage import (
+    Output,
     ShardCounts,
     ShardWriter,
     StageStats,
+    as_it_stands,
     held_shards,
     quarantined,
     stage_stats,
     write_quarantine,
 )
 from headwater.errors import HeadwaterError
-from headwater.lake import Lake
+from headwater.lake import Lake, sole_writer
 from headwater.progress import track
 from headwater.records import Quarantined, SourceItem, digest_bytes, digest_of, shard_of
 
 STAGE_VERSION = "raw/1"
 #: Columns that name the content; the etag does not, it may differ on another machine.
-_DIGESTED = ["uri", "source", "media_type", "licence", "digest"]
+OUTPUT = Output(
+    table="raw_documents",
+    stages=("raw",),
+    version=STAGE_VERSION,
+    columns=("uri", "source", "media_type", "licence", "digest"),
+    where_given=("access",),
+)
 _LIGHT = ["uri", "source", "shard", "etag", "media_type", "licence", "access"]
 #: Refusals of items that were gone when they were read: they may be back with the same etag.
 _PASSING = {"missing"}
 log = logging.getLogger("headwater")
 
 
+@sole_writer
 def update_raw(
     lake: Lake, sources: Sequence[Source], shards: Sequence[str], n_shards: int, max_bytes: int
 ) -> StageStats:
     """Bring `raw_documents` up to the sources, in these shards.
 
     An item whose etag, media type, licence and tags are those of its row is not read. Documents
-    that no source lists any more are removed.
+    that no source lists any more are removed. A table that is held stays as it is.
 
     Raises:
         HeadwaterError: a source is not there, or two sources claim one URI.
     """
+    if "raw_documents" in lake.holds():
+        return as_it_stands(lake, OUTPUT, shards)
     listing = _listing(sources, n_shards)
     # Shards beyond the number in force are left from a higher one: empty them.
     beyond = {shard for shard in held_shards(lake, "raw_documents") if int(shard, 16) >= n_shards}
@@ -93,7 +104,7 @@ def update_raw(
         if rows or gone:
             writer.replace(shard, keep, rows)
     write_quarantine(lake, "raw", shards, rejected)
-    return stage_stats(writer, STAGE_VERSION, _DIGESTED, counts, where_given=["access"])
+    return stage_stats(writer, OUTPUT, counts)
 
 
 def _listing(

@@ -37,6 +37,22 @@ class StageStats:
     shard_digests: dict[str, str]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """The table that a stage writes, and the columns that name its content.
+
+    `stages` are those that its quarantined documents are under. Columns `where_given` count only in
+    rows where they hold something: a row without keeps the digest that it had before there was such
+    a column.
+    """
+
+    table: str
+    stages: tuple[str, ...]
+    version: str
+    columns: tuple[str, ...]
+    where_given: tuple[str, ...] = ()
+
+
 @dataclass(slots=True)
 class ShardCounts:
     """Counters of one shard while a stage works on it."""
@@ -124,22 +140,28 @@ def with_retired(lake: Lake, table: str, upstream: str, shards: Sequence[str]) -
     return sorted({*shards, *(held_shards(lake, table) - held_shards(lake, upstream))})
 
 
+def as_it_stands(lake: Lake, output: Output, shards: Sequence[str]) -> StageStats:
+    """What a stage says of a table that is held: every document is there, none is touched."""
+    counts = {shard: ShardCounts() for shard in shards}
+    rows = lake.read(output.table, columns=["shard", "uri"]).to_pylist()
+    for shard, _ in {(row["shard"], row["uri"]) for row in rows}:
+        count = counts.setdefault(shard, ShardCounts())
+        count.seen += 1
+        count.reused += 1
+    for stage in output.stages:
+        for row in quarantined(lake, stage, list(counts)).values():
+            counts[row["shard"]].quarantined += 1
+    return stage_stats(ShardWriter(lake, output.table), output, counts)
+
+
 def stage_stats(
-    writer: ShardWriter,
-    version: str,
-    columns: Sequence[str],
-    counts: Mapping[str, ShardCounts],
-    *,
-    where_given: Sequence[str] = (),
+    writer: ShardWriter, output: Output, counts: Mapping[str, ShardCounts]
 ) -> StageStats:
-    """Flush the writer and sum up; digests are those of the rows' `columns` as they now stand.
+    """Flush the writer and sum up; digests are those of the output's columns as they now stand.
 
     They do not depend on row order or time: `digest_of(version, sorted digests of the rows)`.
-
-    Args:
-        where_given: columns that count only in rows where they hold something: a row without keeps
-            the digest that it had before there was such a column.
     """
+    version, columns, where_given = output.version, output.columns, output.where_given
     writer.flush()
     writer.lake.ensure([writer.table])
     by_shard: dict[str, list[str]] = {shard: [] for shard in counts}

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from headwater.documents.split import embed_text
-from headwater.lake import SCHEMAS, Lake
+from headwater.lake import SCHEMAS, Lake, sole_writer
 from headwater.records import digest_of
 
 STAGE_VERSION = "embed/1"
@@ -53,6 +53,7 @@ class EmbedStats:
     shard_digests: dict[str, str]
 
 
+@sole_writer
 def embed_chunks(lake: Lake, shards: Sequence[str], encoder: TextEncoder) -> EmbedStats:
     """Give every chunk of these shards its vector, and drop vectors that nothing needs.
 

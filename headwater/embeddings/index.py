@@ -11,8 +11,9 @@ from headwater.embeddings import bm25
 from headwater.embeddings.embed import TABLE, vector_rows
 from headwater.embeddings.store import HIT_FIELDS, BuildStats, Contents, Point, VectorStore
 from headwater.errors import HeadwaterError, IntegrityError
-from headwater.lake import Lake
+from headwater.lake import Lake, sole_writer
 from headwater.records import digest_of, short
+from headwater.versions import note_index
 
 STAGE_VERSION = "index/1"
 #: Versions that are kept besides those that releases name.
@@ -40,6 +41,7 @@ def index_digest(lake: Lake, model_digest: str) -> str:
     return _version(_Source(lake, model_digest).digests)
 
 
+@sole_writer
 def publish_index(
     lake: Lake,
     store: VectorStore,
@@ -68,8 +70,10 @@ def publish_index(
     published = store.versions()
     if version in published:
         store.renew(version)
+        note_index(lake, version)
         return IndexStats(version=version, points=points, added=0, removed=0, reused=True)
     built = _build(store, version, source.contents(), published[-1] if published else None)
+    note_index(lake, version)
     _prune(store, {version, *keep}, keep_versions)
     return IndexStats(
         version=version, points=points, added=built.added, removed=built.removed, reused=False

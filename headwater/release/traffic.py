@@ -217,12 +217,17 @@ def rejected_adapters(settings: Settings) -> dict[str, str]:
     return rejected
 
 
-def indexes_in_use(settings: Settings) -> set[str]:
-    """Index versions of the canary, the shadow, and the releases one may still roll back to."""
+def releases_in_use(settings: Settings) -> list[manifest.Release]:
+    """The canary, the shadow, and the releases one may still roll back to."""
     now = read(settings)
     recent = [move["release"] for move in pointer.history(settings)[-REVERSIBLE:]]
-    releases = {*recent, now.canary, now.shadow} - {None}
-    return {manifest.load(settings, release).index for release in releases}
+    ids = {each for each in (*recent, now.canary, now.shadow) if each is not None}
+    return [manifest.load(settings, each) for each in sorted(ids)]
+
+
+def indexes_in_use(settings: Settings) -> set[str]:
+    """Index versions of the releases in use."""
+    return {release.index for release in releases_in_use(settings)}
 
 
 def _write(

@@ -87,6 +87,16 @@ def test_a_change_costs_what_changed(installation):
             blocked["release"] == broken["release"] == installation.run("status")["release"]["id"]
         )
 
+    # Back to the first documents, although the folder has moved on: what follows them is stale.
+    log = installation.run("data", "log", "raw_documents")["raw_documents"]
+    version = min(row["version"] for row in log if row["run"] == first["run"] and row["version"])
+    (restored,) = installation.run("data", "restore", "raw_documents", str(version))["restored"]
+    assert restored["held"] and restored["source"] == version
+    now, then = (lake.read("raw_documents", version=v).sort_by("uri") for v in (None, version))
+    assert now == then
+    planned = installation.run("build", "--plan")["stale"]
+    assert "raw_documents" not in planned and {"clean_documents", "vector_index"} <= {*planned}
+
 
 @pytest.mark.timeout(900)
 def test_kills_anywhere_end_where_an_undisturbed_build_does(installation, tmp_path):

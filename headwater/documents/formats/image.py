@@ -78,7 +78,7 @@ def _check_size(content: bytes) -> None:
     """Refuse by the header: nothing is decoded."""
     import warnings
 
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with warnings.catch_warnings():
@@ -95,6 +95,8 @@ def _check_size(content: bytes) -> None:
                         raise Rejected("pixel_bomb", f"{size} pixels; the limit is {MAX_PIXELS:,}")
     except Image.DecompressionBombError as error:
         raise Rejected("pixel_bomb", fold(str(error))[:200]) from error
+    except UnidentifiedImageError as error:
+        raise Rejected("damaged_image", "its bytes are those of no kind of picture") from error
     except _DAMAGE as error:
         detail = f"{type(error).__name__}: {fold(str(error))[:200]}"
         raise Rejected("damaged_image", detail) from error
