@@ -55,10 +55,12 @@ def by(settings: Settings, name: str, dimension: str, **asked: Any) -> dict[Any,
 
 
 def test_each_metric_that_is_defined_can_be_asked(settings: Settings) -> None:
+    of_a_model = {metric.model: name for name, metric in metrics().items()}
     for name, metric in metrics().items():
         assert value(settings, name) is not None, name
-        for dimension in [*metric.dimensions, "day", "month"]:
-            ask(settings, name, by=dimension, since=7)
+        if name in of_a_model.values():
+            for dimension in [*metric.dimensions, "month"]:
+                assert ask(settings, name, by=dimension)
 
 
 def test_they_count_what_the_marts_hold(settings: Settings) -> None:
