@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 WORKERS ?= $(shell n=$$(( $$(nproc) + 1 )); echo $$(( n < 4 ? n : 4 )))
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo dev test test-daemon test-loop check bench clean lock
+.PHONY: demo dev test test-daemon test-loop check bench lineage clean lock
 
 demo: $(STAMP)  ## documents to endpoint, then three answers
 	@$(BIN)/headwater build
@@ -40,6 +40,9 @@ check: $(STAMP)  ## lint, format, types, layers, definitions
 
 bench: $(STAMP)  ## all benchmarks, side by side; results in benchmarks/results
 	$(BIN)/python -m benchmarks
+
+lineage: $(STAMP)  ## draw the warehouse's lineage for the docs
+	$(BIN)/python scripts/lineage.py
 
 clean:  ## the environment and caches; HEADWATER_HOME is yours to remove
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info build dbt_project/target dbt_project/logs

@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, dbt_assets
 
-from assets.policies import DBT_POOL, on_change
+from assets.policies import DBT_POOL, on_change, version
 from headwater.settings import Settings
 from resources.warehouse import PROJECT, build, manifest
 
@@ -18,6 +18,18 @@ class _Translator(DagsterDbtTranslator):
         self, dbt_resource_props: Mapping[str, Any]
     ) -> dg.AutomationCondition | None:
         return on_change
+
+    def get_code_version(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
+        """A model's SQL, the types it promises, and how it is kept; prose and tests change nothing."""
+        if dbt_resource_props["resource_type"] != "model":
+            return None  # a source's version is its asset's own
+        columns = dbt_resource_props["columns"].values()
+        return version(
+            "dbt",
+            dbt_resource_props["raw_code"],
+            [[column["name"], column["data_type"]] for column in columns],
+            dbt_resource_props["config"]["materialized"],
+        )
 
 
 @dbt_assets(

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from headwater.monitoring.alerts import Alert
+from headwater.warehouse.metrics import Metric
 
 #: Counts worth a word in the line of a finished stage, as (metadata key, words).
 _COUNTS = {
@@ -389,3 +390,31 @@ def _evaluation_tables(console: Console, evaluation: dict[str, Any]) -> None:
 
 def _figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
+
+
+def show_metrics(console: Console, rows: Sequence[dict[str, Any]]) -> None:
+    """Every metric with its value."""
+    table = Table("metric", "what", "value", "by", box=None)
+    for row in rows:
+        table.add_row(
+            row["metric"], escape(row["label"]), _measure(row["value"]), ", ".join(row["by"])
+        )
+    console.print(table)
+
+
+def show_metric(
+    console: Console, metric: Metric, rows: Sequence[dict[str, Any]], by: str | None
+) -> None:
+    """One metric, broken down where it was asked for so."""
+    console.print(f"{escape(metric.label)}: {escape(metric.description)}")
+    table = Table(by or "", metric.name, box=None)
+    for row in rows:
+        table.add_row(escape(str(row.get("key", "all"))), _measure(row["value"]))
+    console.print(table)
+
+
+def _measure(value: float | None) -> str:
+    """A value in few digits; nothing to count is not 0."""
+    if value is None:
+        return "none"
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"

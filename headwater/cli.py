@@ -14,7 +14,18 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from headwater.commands import alerts, data, drift, golden, keys, prompts, releases, sources, traces
+from headwater.commands import (
+    alerts,
+    data,
+    drift,
+    golden,
+    keys,
+    metrics,
+    prompts,
+    releases,
+    sources,
+    traces,
+)
 from headwater.commands.common import Json, console, orchestrator, plain, print_json, reports_errors
 from headwater.settings import Settings, quiet_libraries
 
@@ -37,6 +48,7 @@ for name, group in {
     "keys": keys,
 }.items():
     app.add_typer(group.app, name=name)
+app.command("metrics")(metrics.metrics)
 
 
 @app.callback()

@@ -6,6 +6,7 @@ comes from the contracts in the manifest.
 """
 
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -22,6 +23,8 @@ from headwater.records import digest_file, digest_of
 from headwater.settings import Settings, quiet_libraries
 
 PROJECT = DbtProject(Path(__file__).parents[1] / "dbt_project")
+#: What dbt keeps of a parsed project; a run that finds it, and no changed file, parses nothing.
+_PARSED = "partial_parse.msgpack"
 
 
 def run_dbt(
@@ -45,7 +48,10 @@ def run_dbt(
 
 @cache
 def manifest() -> Path:
-    """manifest.json of the project as it is now: parsed again only when a file has changed."""
+    """manifest.json of the project as it is now: parsed again only when a file has changed.
+
+    What dbt keeps of the parse is laid where `build` finds it: one parse serves both.
+    """
     settings = Settings()
     files = sorted(
         p
@@ -63,12 +69,22 @@ def manifest() -> Path:
                 f"dbt cannot parse the project: {result.exception}",
                 mend="Run `dbt parse --project-dir dbt_project`.",
             )
+        write_atomic(_target(settings) / _PARSED, (target / _PARSED).read_bytes())
         write_atomic(path, (target / "manifest.json").read_bytes())
+        shutil.rmtree(target)
     return path
 
 
+def _target(settings: Settings) -> Path:
+    return settings.cache / "dbt" / "target"
+
+
 def build(context: Any, settings: Settings) -> Iterator[Any]:
-    """`dbt build` of what is selected, as Dagster's events, with columns and their lineage."""
+    """`dbt build` of what is selected, as Dagster's events, with columns and their lineage.
+
+    Without unit tests: they judge the project's code, not today's rows, and run with `dbt build` by
+    hand and in the test suite.
+    """
     from google.protobuf.json_format import MessageToDict
 
     params = get_updated_cli_invocation_params_for_context(
@@ -78,7 +94,7 @@ def build(context: Any, settings: Settings) -> Iterator[Any]:
         runtime_selects=[],
         runtime_excludes=[],
     )  # takes manifest and translator from @dbt_assets, and the subset's --select
-    target = settings.cache / "dbt" / "target"
+    target = _target(settings)
     settings.warehouse.mkdir(parents=True, exist_ok=True)
     results: list[dict[str, Any]] = []
 
@@ -89,18 +105,21 @@ def build(context: Any, settings: Settings) -> Iterator[Any]:
         elif event.info.level == "error":
             context.log.error(event.info.msg)
 
-    args = ["build", *params.selection_args]
+    args = ["build", *params.selection_args, "--exclude-resource-type", "unit_test"]
     if params.indirect_selection:
         args += ["--indirect-selection", params.indirect_selection]
     outcome = run_dbt(args, settings.root, target, listen)
     yield from _events(context, settings, params, results, target)
-    broken = outcome.exception or [
-        result.message
+    broken = [str(outcome.exception)] if outcome.exception else []
+    broken += [
+        " ".join(result.message.split())  # dbt breaks and indents its lines
         for result in getattr(outcome.result, "results", [])
         if result.status == "error"
     ]
     if broken:
-        raise HeadwaterError(f"dbt build failed: {broken}.", mend=f"{target}/dbt.log has it all.")
+        raise HeadwaterError(
+            f"dbt build failed: {'; '.join(broken)}", mend=f"{target}/dbt.log has it all."
+        )
 
 
 def _events(

@@ -11,7 +11,7 @@
 
   {{ run_hooks(pre_hooks) }}
   {% if config.get("contract").enforced %}
-    {%- do get_assert_columns_equivalent(sql) -%}
+    {%- do assert_contract(sql) -%}
   {% endif %}
 
   {% call statement("main") -%}

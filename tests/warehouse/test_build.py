@@ -1,6 +1,7 @@
 """`dbt build` over a lake: what the marts hold, and what stops them."""
 
-from datetime import date
+import shutil
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import deltalake
@@ -8,7 +9,16 @@ import pyarrow as pa
 import pytest
 
 from headwater.lake import rows_to_table
-from tests.warehouse.conftest import Warehouse, chunk, document, duplicate, feedback, raw, request
+from tests.warehouse.conftest import (
+    PROJECT,
+    Warehouse,
+    chunk,
+    document,
+    duplicate,
+    feedback,
+    raw,
+    request,
+)
 
 
 def fill(warehouse: Warehouse) -> None:
@@ -54,15 +64,15 @@ def test_lake_without_rows_gives_marts_without_rows(warehouse: Warehouse) -> Non
     result = warehouse.dbt("build")
     assert result.success, outcome(result)
     files = sorted(path.name for path in (warehouse.home / "warehouse").iterdir())
-    assert len(files) == 17
-    assert {name: warehouse.mart(Path(name).stem).num_rows for name in files} == dict.fromkeys(
-        files, 0
-    )
+    assert len(files) == 18
+    rows = {name: warehouse.mart(Path(name).stem).num_rows for name in files}
+    assert rows.pop("days.parquet") > 0  # the calendar is full whatever happens
+    assert set(rows.values()) == {0}
 
 
 def test_marts_tell_what_the_lake_holds(warehouse: Warehouse) -> None:
     fill(warehouse)
-    result = warehouse.dbt("build")
+    result = warehouse.dbt("build", unit_tests=True)
     assert result.success, outcome(result)
     assert "pass" in outcome(result)["documents_are_counted_once_with_their_fate"]
 
@@ -203,3 +213,43 @@ def test_model_that_breaks_its_contract_is_an_error(warehouse: Warehouse) -> Non
     result = warehouse.dbt("build", "--select", "stg_quarantine")
     assert outcome(result)["stg_quarantine"] == "error"
     assert not (warehouse.home / "warehouse" / "stg_quarantine.parquet").exists()
+
+
+def test_a_renamed_column_names_the_marts_that_break(warehouse: Warehouse, tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(PROJECT, project, ignore=shutil.ignore_patterns("target", "logs"))
+    model = project / "models" / "staging" / "stg_requests.sql"
+    model.write_text(model.read_text().replace("    total_ms,", "    total_ms as milliseconds,"))
+    result = warehouse.dbt("build", "--select", "stg_requests+", project=project)
+    assert not result.success
+    assert outcome(result)["requests_by_release_day"] == "skipped"
+    [message] = [entry.message for entry in result.result.results if entry.status == "error"]
+    assert "contract of stg_requests does not hold" in message
+    assert "`total_ms` is missing (named in int_requests_seen, requests_by_release_day)" in message
+    assert "`milliseconds` is not promised" in message
+    assert (
+        "Marts that it breaks: feedback_by_release_day, requests_by_release_day,"
+        " requests_by_source_day." in message
+    )
+    assert "models/staging/_staging.yml" in message
+
+
+def test_sources_are_as_fresh_as_their_newest_row(warehouse: Warehouse) -> None:
+    def look() -> dict[str, str]:
+        result = warehouse.dbt("source", "freshness")
+        assert result.success, result.exception
+        return {name: outcome(result)[name] for name in ("requests", "feedback")}
+
+    # Nothing is late before the first request.
+    assert look() == {"requests": "pass", "feedback": "pass"}
+    now = datetime.now(UTC)
+    asked = {**request("t1"), "time": now - timedelta(hours=1)}
+    said = {**feedback("f1", "t1"), "time": now - timedelta(days=3)}
+    warehouse.write("requests", asked, key="2026-01-02")
+    warehouse.write("feedback", said, key="2026-01-02")
+    assert look() == {"requests": "pass", "feedback": "warn"}
+
+
+def test_docs_are_generated(warehouse: Warehouse) -> None:
+    result = warehouse.dbt("docs", "generate")
+    assert result.success, result.exception

@@ -1,5 +1,6 @@
 """What must hold of the project as it is written, before any data is read."""
 
+import importlib.util
 from typing import Any
 
 import pyarrow as pa
@@ -78,3 +79,30 @@ def test_marts_read_no_source(manifest: dict[str, Any]) -> None:
 def test_project_holds_no_python() -> None:
     """dbt imports every top-level module called dbt_* as a plugin."""
     assert list(PROJECT.rglob("*.py")) == []
+
+
+def test_everything_that_computes_has_a_unit_test(manifest: dict[str, Any]) -> None:
+    tested = {test["model"] for test in manifest["unit_tests"].values()}
+    computing = {name for name in models(manifest) if not name.startswith("stg_")} - {"days"}
+    assert computing <= tested
+
+
+def test_exposures_name_assets_and_commands_that_exist(manifest: dict[str, Any]) -> None:
+    exposures = {each["name"]: each for each in manifest["exposures"].values()}
+    assert {"endpoint", "drift_report", "ab_report", "headwater_metrics"} <= set(exposures)
+    assert all(each["owner"]["name"].startswith("team:") for each in exposures.values())
+
+
+def test_the_metrics_exposure_reads_what_the_metrics_read(manifest: dict[str, Any]) -> None:
+    [exposure] = [e for e in manifest["exposures"].values() if e["name"] == "headwater_metrics"]
+    read = {each["depends_on"]["nodes"][0] for each in manifest["semantic_models"].values()}
+    assert set(exposure["depends_on"]["nodes"]) == read
+
+
+def test_the_lineage_pictures_show_the_project_as_it_is(manifest: dict[str, Any]) -> None:
+    spec = importlib.util.spec_from_file_location("lineage", PROJECT.parent / "scripts/lineage.py")
+    assert spec and spec.loader
+    lineage = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(lineage)
+    for path, content in lineage.pictures(manifest).items():
+        assert path.read_text("utf-8") == content, f"{path.name} is old: run `make lineage`"

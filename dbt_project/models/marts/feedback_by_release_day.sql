@@ -1,5 +1,5 @@
 -- One row a release and day of the answer: how many there were, and what people said of them.
--- The last word of each person on each trace counts. A shadow's answers, which nobody sees, do not.
+-- The last word of each person on each trace counts.
 with last_word as (
     select
         trace,
@@ -27,7 +27,7 @@ by_trace as (
 select
     requests.day,
     requests.release_id,
-    count(*) filter (where requests.status = 'ok' and not requests.refused) as answers,
+    count(*) filter (where requests.outcome = 'answered') as answers,
     count(by_trace.trace) as with_feedback,
     cast(coalesce(sum(by_trace.thumbs_up), 0) as bigint) as thumbs_up,
     cast(coalesce(sum(by_trace.thumbs_down), 0) as bigint) as thumbs_down,
@@ -35,8 +35,7 @@ select
     cast(coalesce(sum(by_trace.preferred), 0) as bigint) as preferred,
     cast(coalesce(sum(by_trace.rival_preferred), 0) as bigint) as rival_preferred,
     cast(coalesce(sum(by_trace.equal), 0) as bigint) as equal
-from {{ ref("stg_requests") }} as requests
+from {{ ref("int_requests_seen") }} as requests
 left join by_trace on by_trace.trace = requests.trace
-where requests.arm is distinct from 'shadow'
 group by requests.day, requests.release_id
 order by requests.day, requests.release_id

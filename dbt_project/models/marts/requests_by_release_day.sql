@@ -1,12 +1,11 @@
--- One row a release and day: how much it was asked, how it answered, and how fast. What a shadow
--- answered, nobody saw.
+-- One row a release and day: how much it was asked, how it answered, and how fast.
 select
     day,
     release_id,
     count(*) as requests,
-    count(*) filter (where status = 'ok' and not refused) as answered,
-    count(*) filter (where refused) as refused,
-    count(*) filter (where status <> 'ok' and not refused) as unfinished,
+    count(*) filter (where outcome = 'answered') as answered,
+    count(*) filter (where outcome = 'refused') as refused,
+    count(*) filter (where outcome = 'unfinished') as unfinished,
     count(*) filter (where streamed) as streamed,
     avg(top_score) as top_score_mean,
     avg(passages) as passages_mean,
@@ -18,7 +17,6 @@ select
     sum(cost) as cost,
     quantile_cont(total_ms, 0.5) as total_ms_median,
     quantile_cont(total_ms, 0.95) as total_ms_p95
-from {{ ref("stg_requests") }}
-where arm <> 'shadow'
+from {{ ref("int_requests_seen") }}
 group by day, release_id
 order by day, release_id

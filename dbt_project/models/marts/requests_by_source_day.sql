@@ -11,8 +11,7 @@ with passages as (
         cost,
         unnest(case when len(uris) > 0 then uris else [cast(null as varchar)] end) as uri,
         1.0 / greatest(coalesce(len(uris), 0), 1) as part
-    from {{ ref("stg_requests") }}
-    where arm <> 'shadow'
+    from {{ ref("int_requests_seen") }}
 ),
 
 by_source as (
