@@ -64,7 +64,7 @@ def test_lake_without_rows_gives_marts_without_rows(warehouse: Warehouse) -> Non
     result = warehouse.dbt("build")
     assert result.success, outcome(result)
     files = sorted(path.name for path in (warehouse.home / "warehouse").iterdir())
-    assert len(files) == 18
+    assert len(files) == 19
     rows = {name: warehouse.mart(Path(name).stem).num_rows for name in files}
     assert rows.pop("days.parquet") > 0  # the calendar is full whatever happens
     assert set(rows.values()) == {0}
@@ -128,7 +128,6 @@ def test_every_document_is_accounted_for(warehouse: Warehouse) -> None:
     select = ("build", "--indirect-selection", "cautious", "--select", *models)
     result = warehouse.dbt(*select)
     assert result.success, outcome(result)
-    assert "pass" in outcome(result)["every_document_has_one_fate"]
     [account] = warehouse.mart("corpus_accounting").to_pylist()
     assert account == {
         "source": "docs", "documents": 6, "indexed": 2, "duplicates": 1, "quarantined": 2,
@@ -156,7 +155,10 @@ def test_rows_of_replaced_shards_are_not_read(warehouse: Warehouse) -> None:
     fill(warehouse)
     warehouse.write("document_shards", chunk("a", 0, "x"))
     assert len(list(warehouse.lake.path("document_shards").rglob("*.parquet"))) >= 2
-    assert warehouse.dbt("build", "--select", "+chunks").success
+    # Tests that need more than these models, of which no earlier run left files, are not asked.
+    select = ("--indirect-selection", "cautious", "--select", "+chunks")
+    result = warehouse.dbt("build", *select)
+    assert result.success, outcome(result)
     assert warehouse.mart("chunks").column("chunk_id").to_pylist() == ["a-0"]
 
 
