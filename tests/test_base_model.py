@@ -111,13 +111,31 @@ def test_counting_and_training_use_one_tokenizer(tiny: BaseModel) -> None:
 
 
 def test_torch_has_the_weights_that_serve(tiny: BaseModel) -> None:
-    import gguf
     import torch
+    from transformers import AutoModelForCausalLM
 
     model, _ = base_model.load_torch(tiny)
+    reference = AutoModelForCausalLM.from_pretrained(
+        str(tiny.engine.parent), gguf_file=tiny.engine.name, dtype=torch.float32
+    ).eval()
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
-    tensor = next(
-        t for t in gguf.GGUFReader(tiny.engine).tensors if t.name == "blk.1.ffn_down.weight"
-    )
-    served = torch.from_numpy(gguf.quants.dequantize(tensor.data, tensor.tensor_type))
-    assert torch.equal(model.model.layers[1].mlp.down_proj.weight, served)
+    weights, expected = model.state_dict(), reference.state_dict()
+    assert weights.keys() == expected.keys()
+    assert all(torch.equal(weights[name], expected[name]) for name in weights)
+    about_files = {"_name_or_path", "_model_name_or_path", "quantization_config", "unk_token_id"}
+    was, now = (each.config.to_dict() for each in (reference, model))
+    differing = {name for name in was.keys() | now.keys() if was.get(name) != now.get(name)}
+    assert differing <= about_files
+    ids = torch.tensor([[1, 5, 9, 200, 7]])
+    with torch.no_grad():
+        assert torch.equal(model(ids).logits, reference(ids).logits)
+
+
+def test_a_tensor_of_another_architecture_is_refused(tiny: BaseModel) -> None:
+    from types import SimpleNamespace
+
+    reader = base_model._reader(tiny.engine)
+    extra = SimpleNamespace(name="blk.0.attn_sinks.weight")
+    config = SimpleNamespace(num_attention_heads=4, num_key_value_heads=2, num_hidden_layers=2)
+    with pytest.raises(HeadwaterError, match="attn_sinks"):
+        base_model._llama_weights(SimpleNamespace(tensors=[*reader.tensors, extra]), config)
