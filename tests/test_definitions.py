@@ -47,11 +47,11 @@ print(json.dumps({
 
 
 @pytest.fixture(scope="module")
-def described(tmp_path_factory):
+def described(furnished, tmp_path_factory):
     """The definitions as a fresh process sees them."""
     import os
 
-    home = tmp_path_factory.mktemp("home")
+    home = furnished(tmp_path_factory.mktemp("home"))
     environment = {k: v for k, v in os.environ.items() if not k.startswith("HEADWATER_")}
     done = subprocess.run(
         [sys.executable, "-c", DESCRIBE, " ".join(HEAVY)],

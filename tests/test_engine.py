@@ -11,16 +11,10 @@ import numpy as np
 import psutil
 import pytest
 
-from headwater.base_model import TINY, BaseModel, prepare
+from headwater.base_model import BaseModel
 from headwater.engine import Engine, EngineError, TokenStream
-from headwater.settings import Settings
 
 PROMPT = "<|im_start|>user\nWhat is a snowman?<|im_end|>\n<|im_start|>assistant\n"
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> BaseModel:
-    return prepare(Settings(home=tmp_path_factory.mktemp("home"), base_model=TINY))
 
 
 @pytest.fixture(scope="module")

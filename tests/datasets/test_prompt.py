@@ -2,14 +2,12 @@
 
 from collections.abc import Sequence
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headwater.base_model import TINY, load_tokenizer, prepare
+from headwater.base_model import BaseModel, load_tokenizer
 from headwater.datasets.prompt import DEFAULT_PROMPT, chat_text, fit, passage, render
 from headwater.records import Hit
-from headwater.settings import Settings
 
 
 def hit(text: str, heading: str = "Rivers > Sources", name: str = "a") -> Hit:
@@ -53,10 +51,8 @@ def test_an_answer_closes_its_turn() -> None:
     assert chat_text(messages, "Because.") == chat_text(messages) + "Because.<|im_end|>"
 
 
-def test_the_models_own_template_writes_the_same(tmp_path_factory: pytest.TempPathFactory) -> None:
-    tokenizer = load_tokenizer(
-        prepare(Settings(home=tmp_path_factory.mktemp("h"), base_model=TINY))
-    )
+def test_the_models_own_template_writes_the_same(base: BaseModel) -> None:
+    tokenizer = load_tokenizer(base)
     messages = [
         *render(DEFAULT_PROMPT, "Why is 'x' rare?", [hit("So. naïve {}")]),
         {"role": "assistant", "content": "Because."},

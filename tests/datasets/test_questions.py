@@ -5,16 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from headwater.base_model import TINY, BaseModel, prepare
+from headwater.base_model import BaseModel
 from headwater.datasets import questions
 from headwater.datasets.questions import QuestionWriter
 from headwater.engine import Engine
-from headwater.settings import Settings
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> BaseModel:
-    return prepare(Settings(home=tmp_path_factory.mktemp("home"), base_model=TINY))
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics import CHRF
 
-from headwater.base_model import BaseModel, load_torch, prepare
+from headwater.base_model import BaseModel, load_torch
 from headwater.datasets.prompt import DEFAULT_PROMPT
 from headwater.engine import Engine
 from headwater.evaluation import generation
@@ -22,17 +22,11 @@ from headwater.evaluation.generation import (
 from headwater.evaluation.likelihood import Scorer, reference_nll
 from headwater.files import write_json
 from headwater.records import GoldenItem
-from headwater.settings import Settings
 from tests.evaluation.examples import generation_report, golden, hit
 
 SETTINGS = GenerationSettings(answers=2, provisional_answers=1, max_new_tokens=6)
 PAIRS = [("<|im_start|>user\nWhat?<|im_end|>\n<|im_start|>assistant\n", "A short reference."),
          ("Another prompt", "Größe: 12 → 3")]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> BaseModel:
-    return prepare(Settings(home=tmp_path_factory.mktemp("home")), "tiny")
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,7 +85,19 @@ class Installation:
             (self.documents / f"{name.lower()}.md").write_text(text)
 
 
+@pytest.fixture(scope="session")
+def install(furnished: Callable[[Path], Path]) -> Callable[..., Installation]:
+    """Makes one without documents, in a folder; its home is furnished."""
+
+    def make(root: Path, **options: str) -> Installation:
+        made = Installation(root, **options)
+        furnished(made.home)
+        return made
+
+    return make
+
+
 @pytest.fixture
-def installation(tmp_path) -> Installation:
-    """Empty; a test writes documents and builds."""
-    return Installation(tmp_path)
+def installation(install: Callable[..., Installation], tmp_path: Path) -> Installation:
+    """Without documents; a test writes some and builds."""
+    return install(tmp_path)

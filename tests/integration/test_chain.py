@@ -1,6 +1,8 @@
 """The whole chain with the tiny model, through the command line: build, ask, change, break."""
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 
@@ -8,18 +10,38 @@ from headwater.datasets import golden
 from headwater.datasets.prompt import DEFAULT_PROMPT
 from headwater.datasets.prompt_forms import to_yaml
 from headwater.lake import Lake
+from tests.integration.conftest import Installation
 
 
-@pytest.mark.timeout(600)
-def test_a_change_costs_what_changed(installation):
-    """First build, no change, one edited paragraph, a removed document, bad neighbours."""
+@dataclass(frozen=True)
+class Built:
+    """An installation, and what its first build said; `release` as `status` showed it then."""
+
+    installation: Installation
+    first: dict[str, Any]
+    release: dict[str, Any]
+
+
+def with_drinks(installation: Installation) -> Installation:
     installation.write_guides("Tea", "Coffee", "Cocoa", "Mate", "Rooibos")
     installation.run("sources", "add", str(installation.documents), "--name", "drinks")
+    return installation
+
+
+@pytest.fixture(scope="module")
+def built(install: Callable[..., Installation], tmp_path_factory: pytest.TempPathFactory) -> Built:
+    installation = with_drinks(install(tmp_path_factory.mktemp("undisturbed")))
     planned = installation.run("build", "--plan")
     assert "lora_adapter" in planned["stale"]
     assert not (installation.home / "lake" / "raw_documents").exists(), "a plan changes nothing"
-
     first = installation.run("build")
+    return Built(installation, first, installation.run("status")["release"])
+
+
+@pytest.mark.timeout(600)
+def test_a_change_costs_what_changed(built: Built) -> None:
+    """First build, no change, one edited paragraph, a removed document, bad neighbours."""
+    installation, first = built.installation, built.first
     assert first["deployed"] and first["training"]["steps"] > 0
     assert first["documents"] == {
         "seen": 5, "processed": 5, "quarantined": 0, "duplicates": 0, "removed": 0
@@ -99,12 +121,11 @@ def test_a_change_costs_what_changed(installation):
 
 
 @pytest.mark.timeout(900)
-def test_kills_anywhere_end_where_an_undisturbed_build_does(installation, tmp_path):
+def test_kills_anywhere_end_where_an_undisturbed_build_does(
+    installation: Installation, built: Built
+) -> None:
     """`kill -9` in embedding, index publishing, training and release of one build."""
-    from tests.integration.conftest import Installation
-
-    installation.write_guides("Tea", "Coffee", "Cocoa")
-    installation.run("sources", "add", str(installation.documents), "--name", "drinks")
+    with_drinks(installation)
     for stages in (
         ["chunk_embeddings"],
         ["vector_index"],
@@ -114,18 +135,15 @@ def test_kills_anywhere_end_where_an_undisturbed_build_does(installation, tmp_pa
         installation.build_killed_at(stages)
     disturbed = installation.run("build")
 
-    other = Installation(tmp_path / "other")
-    other.write_guides("Tea", "Coffee", "Cocoa")
-    other.run("sources", "add", str(other.documents), "--name", "drinks")
-    undisturbed = other.run("build")
-
-    assert disturbed["release"] == undisturbed["release"]
-    parts = [each.run("status")["release"] for each in (installation, other)]
-    assert parts[0]["adapter"] == parts[1]["adapter"] and parts[0]["index"] == parts[1]["index"]
+    assert disturbed["release"] == built.first["release"]
+    release = installation.run("status")["release"]
+    assert (release["adapter"], release["index"]) == (
+        built.release["adapter"], built.release["index"],
+    )  # fmt: skip
     assert installation.run("build", "--plan")["stale"] == []
 
 
-def test_errors_say_the_mend(installation):
+def test_errors_say_the_mend(installation: Installation) -> None:
     assert "mend" in installation.run("ask", "Anything?", code=1)
     assert "mend" in installation.run("sources", "add", "/nowhere/at/all", code=1)
     assert "mend" in installation.run("sources", "remove", "nothing", code=1)

@@ -85,8 +85,8 @@ def webhook():
 
 
 @pytest.fixture
-def daemon(tmp_path: Path, webhook: Webhook):
-    process = Daemon(tmp_path, webhook.url)
+def daemon(furnished: Callable[[Path], Path], tmp_path: Path, webhook: Webhook):
+    process = Daemon(furnished(tmp_path), webhook.url)
     yield process
     process.kill()
 

@@ -2,22 +2,14 @@
 
 from pathlib import Path
 
-import pytest
-
-from headwater.base_model import BaseModel, prepare
+from headwater.base_model import BaseModel
 from headwater.datasets.prompt import DEFAULT_PROMPT
 from headwater.evaluation.cache import ResultCache
 from headwater.lake import Lake
 from headwater.monitoring.likelihood_gap import nll_gap
-from headwater.settings import Settings
 from tests.datasets.test_sft import SUBJECTS, Overlap, build, fill, manual
 
 QUESTIONS = [f"After how many days of use must the {name} be cleaned?" for name in SUBJECTS]
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> BaseModel:
-    return prepare(Settings(home=tmp_path_factory.mktemp("home")), "tiny")
 
 
 def gap(lake: Lake, base: BaseModel, cache: Path, questions: list[str]) -> object:

@@ -30,9 +30,13 @@ def encoder() -> Encoder:
 
 
 @pytest.fixture(scope="session")
-def origin(tmp_path_factory: pytest.TempPathFactory, encoder: Encoder) -> Settings:
+def origin(
+    furnished: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory, encoder: Encoder
+) -> Settings:
     """A home with two index versions, `old` and `new`, and the tiny model; tests copy it."""
-    settings = Settings(home=tmp_path_factory.mktemp("origin"), base_model=TINY, threads=2)
+    settings = Settings(
+        home=furnished(tmp_path_factory.mktemp("origin")), base_model=TINY, threads=2
+    )
     prepare(settings)
     for version in ("old", "new"):
         homes.build_index(settings, encoder, version, homes.passages(version))

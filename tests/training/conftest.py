@@ -1,6 +1,6 @@
 """The tiny base model, prepared once, and a few examples to train it on."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,8 +12,8 @@ from training.recipe import Recipe, load_recipe
 
 
 @pytest.fixture(scope="session")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("training-home")
+def home(furnished: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return furnished(tmp_path_factory.mktemp("training-home"))
 
 
 @pytest.fixture(scope="session")
