@@ -93,13 +93,17 @@ class Warehouse:
 
 @pytest.fixture(scope="session")
 def invoke(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
-    """Run dbt in process; one target folder for all, so that the project is parsed once."""
+    """Run dbt in process; one target folder for all, so that the project is parsed once.
+
+    A copy of the project has one of its own: what dbt keeps of a parse is not for another's files.
+    """
     from dbt.adapters.duckdb.connections import DuckDBConnectionManager
     from dbt.cli.main import dbtRunner
 
-    target = tmp_path_factory.mktemp("dbt")
+    shared = tmp_path_factory.mktemp("dbt")
 
     def run(home: Path, *args: str, project: Path = PROJECT) -> Any:
+        target = shared if project == PROJECT else project / "target"
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("HEADWATER_HOME", str(home))
             result = dbtRunner().invoke(
