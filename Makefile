@@ -4,8 +4,8 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# One more than there are cores, at most 4: some tests wait for daemons and for processes to die.
-WORKERS ?= $(shell n=$$(( $$(nproc) + 1 )); echo $$(( n < 4 ? n : 4 )))
+# As many as there are cores, at most 4: the tests compute nearly all the time, and models take memory.
+WORKERS ?= $(shell n=$$(nproc); echo $$(( n < 4 ? n : 4 )))
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: demo dev test test-daemon test-loop check bench lineage clean lock

@@ -60,6 +60,7 @@ def test_a_canary_that_fails_is_taken_back_and_nobody_meets_it_again(
         seen = ask_until_it_ends(client, url, home)
         assert seen[bad.id, 400] == sum(n for (id, _), n in seen.items() if id == bad.id) < 30
         assert seen[good.id, 200] > 0
+        reload(client, url)  # the end is on the disk a moment before it is in force
         assert {ask(client, url, user=f"u{n}").status_code for n in range(20)} == {200}
         assert client.get(f"{url}/admin/canary").json()["judgement"] is None
         assert 'arm="canary",outcome="error"' in client.get(f"{url}/metrics").text
@@ -80,6 +81,7 @@ def test_a_canary_that_is_no_worse_becomes_the_champion(
         seen = ask_until_it_ends(client, url, home)
         assert {status for _, status in seen} == {200}
         assert seen[new.id, 200] > 20
+        assert reload(client, url) == {"release": new.id, "canary": None}
         assert ask(client, url).headers["X-Headwater-Release"] == new.id
     assert pointer.current(home) == new.id
     assert pointer.history(home)[-1]["actor"] == "canary"
