@@ -56,7 +56,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _home(tmp_path_factory):
-    """Modules that read the settings when imported get a home that is thrown away."""
+    """What reads the settings when it is imported, as `definitions`, gets a home to throw away.
+
+    So no test module imports such a thing at its head.
+    """
     os.environ["HEADWATER_HOME"] = str(tmp_path_factory.mktemp("headwater"))
 
 

@@ -1,7 +1,7 @@
 """Materializations name versions; a restore from outside of Dagster is stale downstream in its eyes."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,8 @@ from dagster._core.definitions.data_version import CachingStaleStatusResolver
 from dagster._core.loader import LoadingContextForTest
 from typer.testing import CliRunner
 
-import builds
 from assets.documents import clean_documents, quarantine, raw_documents
 from assets.partitions import shard_range_tags
-from definitions import defs
 from headwater.cli import app
 from headwater.documents.sources import add_source
 from headwater.errors import HeadwaterError
@@ -28,8 +26,10 @@ PROSE = "The harbour opens at six in the morning and closes when the last ferry 
 
 
 @pytest.fixture
-def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    monkeypatch.setenv("HEADWATER_HOME", str(tmp_path / "home"))
+def settings(
+    furnished: Callable[[Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Settings:
+    monkeypatch.setenv("HEADWATER_HOME", str(furnished(tmp_path / "home")))
     (tmp_path / "documents").mkdir()
     settings = Settings()
     add_source(settings.sources_file, str(tmp_path / "documents"), name="docs")
@@ -40,7 +40,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 def instance(monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
     """In memory, which is quicker; tests/integration restores on the one on disk."""
     with dg.DagsterInstance.ephemeral() as instance:
-        monkeypatch.setattr(builds, "open_instance", lambda _: nullcontext(instance))
+        monkeypatch.setattr("builds.open_instance", lambda _: nullcontext(instance))
         yield instance
 
 
@@ -66,6 +66,9 @@ def made(settings: Settings, instance: dg.DagsterInstance) -> dict[str, dict[str
 
 def reasons(instance: dg.DagsterInstance, settings: Settings) -> dict[str, str]:
     """Why each of the assets is stale, in Dagster's eyes."""
+    import builds
+    from definitions import defs
+
     resolver = CachingStaleStatusResolver(
         instance, defs.resolve_asset_graph(), LoadingContextForTest(instance)
     )
@@ -127,6 +130,9 @@ def test_from_log_to_restore_to_following_again(
     assert reasons(instance, settings) == stale
 
     # While a build runs, nothing is put back.
+    import builds
+    from definitions import defs
+
     instance.create_run_for_job(
         defs.resolve_job_def("build"), status=dg.DagsterRunStatus.STARTED,
         tags={"headwater/machine": "all"},

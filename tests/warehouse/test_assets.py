@@ -10,7 +10,6 @@ from typing import Any
 
 import dagster as dg
 
-from assets.warehouse import _Translator
 from tests.warehouse.conftest import PROJECT, Warehouse
 from tests.warehouse.test_build import fill
 
@@ -87,6 +86,8 @@ def test_the_project_is_parsed_once_and_columns_have_their_origin(warehouse: War
 
 def versions(manifest: dict[str, Any]) -> dict[str, str]:
     from dagster_dbt import dbt_assets
+
+    from assets.warehouse import _Translator
 
     @dbt_assets(manifest=manifest, dagster_dbt_translator=_Translator())
     def models(context: dg.AssetExecutionContext) -> Any:
