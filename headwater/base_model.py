@@ -201,7 +201,7 @@ def _llama_config(reader: Any) -> dict[str, Any]:
 
     keys = gguf.Keys
     shapes = {tensor.name: tensor.shape.tolist() for tensor in reader.tensors}
-    return {
+    said = {
         "vocab_size": shapes["token_embd.weight"][-1],
         "pad_token_id": _field(reader, keys.Tokenizer.PAD_ID),
         "max_position_embeddings": llama(keys.LLM.CONTEXT_LENGTH),
@@ -215,6 +215,8 @@ def _llama_config(reader: Any) -> dict[str, Any]:
         "rope_theta": llama(keys.Rope.FREQ_BASE),
         "tie_word_embeddings": "output.weight" not in shapes,
     }
+    # For what a file leaves out, transformers has the usual value.
+    return {name: value for name, value in said.items() if value is not None}
 
 
 def _llama_weights(reader: Any, config: Any) -> dict[str, Any]:

@@ -12,7 +12,12 @@ from dataclasses import asdict
 from functools import cache
 from typing import Any, Literal
 
-from headwater.documents.parse import PARSER_VERSION, needs_program, parse, tools
+from headwater.documents.parse import (
+    NEEDS_PROGRAM,
+    PARSER_VERSION,
+    parse_by_program,
+    tools,
+)
 from headwater.documents.parsed import Parsed, Rejected, fold
 from headwater.documents.parser_pool import LIMIT_REASONS, ParserLimits, ParserPool, Unparsed
 from headwater.documents.signals import SIGNALS_VERSION, findings
@@ -219,16 +224,15 @@ def _judged(
 def _outcomes(documents: Sequence[Unparsed], pool: ParserPool) -> Iterator[Parsed | Rejected]:
     """What becomes of each document, in their order.
 
-    Pictures are read by a program, which a confined process may not start: it is started from
-    here, under limits of its own, once the picture's header has been looked at.
+    A program is started from here, under limits of its own: a confined process may start none. It
+    gets what such a process has looked at.
     """
-    confined = iter(pool.map([each for each in documents if not needs_program(each.media_type)]))
-    for each in documents:
-        if not needs_program(each.media_type):
-            yield next(confined)
+    for each, outcome in zip(documents, pool.map(documents), strict=True):
+        if not (isinstance(outcome, Rejected) and outcome.reason == NEEDS_PROGRAM):
+            yield outcome
             continue
         try:
-            yield parse(each.content, each.media_type, each.uri, each.max_chars)
+            yield parse_by_program(each.content, each.uri, each.max_chars)
         except Rejected as error:
             yield error
 

@@ -25,6 +25,8 @@ from headwater.documents.formats import (
 from headwater.documents.parsed import Block, Parsed, Rejected, assemble
 
 PARSER_VERSION = "parse/2"
+#: Why `parse` gives no text for a picture that it finds sound: `parse_by_program` is to read it.
+NEEDS_PROGRAM = "needs_program"
 
 #: The title that a document names, or "", and its blocks.
 Found = tuple[str, Iterable[Block]]
@@ -41,7 +43,6 @@ _BINARY: dict[str, Callable[[bytes, int], Found]] = {
     "application/vnd.openxmlformats-officedocument.wordprocessingml.document": docx.blocks,
     "application/vnd.openxmlformats-officedocument.presentationml.presentation": pptx.blocks,
     "message/rfc822": mail.blocks,
-    **dict.fromkeys(image.MEDIA_TYPES, image.blocks),
 }
 #: Formats of text: what is longer than the limit is refused before it is read, but for markup.
 _TEXT: dict[str, Callable[[str], Found]] = {
@@ -58,7 +59,7 @@ _MOST_BYTES = 8
 
 
 def parse(content: bytes, media_type: str, uri: str, max_chars: int = 4 * 2**20) -> Parsed:
-    """Parse one document.
+    """Parse one document, without starting a program.
 
     Args:
         content: the bytes as the source gave them.
@@ -67,10 +68,14 @@ def parse(content: bytes, media_type: str, uri: str, max_chars: int = 4 * 2**20)
         max_chars: more text than this is refused.
 
     Raises:
-        Rejected: `empty`, `undecodable`, `too_large`, `unsupported`, and those of the formats.
+        Rejected: `empty`, `undecodable`, `too_large`, `unsupported`, `needs_program`, and those of
+            the formats.
     """
     if not content.strip(b"\0 \t\r\n\f\v"):
         raise Rejected("empty", f"the file holds no text ({len(content):,} bytes)")
+    if media_type in image.MEDIA_TYPES:
+        image.check(content)
+        raise Rejected(NEEDS_PROGRAM, "it is read by a program beside Python")
     if media_type in _BINARY:
         title, blocks = _BINARY[media_type](content, max_chars)
     elif media_type in _TEXT:
@@ -83,18 +88,16 @@ def parse(content: bytes, media_type: str, uri: str, max_chars: int = 4 * 2**20)
         title, blocks = _TEXT[media_type](_bounded(decoded, max_chars) if bounded else decoded)
     else:
         raise Rejected("unsupported", f"no parser for {media_type}")
-    parsed = assemble(blocks, title)
-    if not parsed.text:
-        raise Rejected("empty", "nothing is left after markup and unseen characters are removed")
-    _bounded(parsed.text, max_chars)
-    if parsed.title:
-        return parsed
-    return Parsed(title=_stem(uri), text=parsed.text, headings=parsed.headings)
+    return _assembled(title, blocks, uri, max_chars)
 
 
-def needs_program(media_type: str) -> bool:
-    """Whether a format is read by a program beside Python."""
-    return media_type in image.MEDIA_TYPES
+def parse_by_program(content: bytes, uri: str, max_chars: int) -> Parsed:
+    """Parse a document that `parse` has found sound and in need of a program.
+
+    Raises:
+        Rejected: `empty`, and those of `image.recognise`.
+    """
+    return _assembled("", image.recognise(content, max_chars), uri, max_chars)
 
 
 @cache
@@ -104,12 +107,22 @@ def tools(media_type: str) -> tuple[str, ...]:
     They belong to the name of what is made, so that a document is tried again once a program is
     there, and read again by another version of it.
     """
-    return (image.tool() or "no program",) if needs_program(media_type) else ()
+    return (image.tool() or "no program",) if media_type in image.MEDIA_TYPES else ()
 
 
 def programs() -> tuple[str, ...]:
     """Those of them that are there."""
     return tuple(program for program in (image.tool(),) if program)
+
+
+def _assembled(title: str, blocks: Iterable[Block], uri: str, max_chars: int) -> Parsed:
+    parsed = assemble(blocks, title)
+    if not parsed.text:
+        raise Rejected("empty", "nothing is left after markup and unseen characters are removed")
+    _bounded(parsed.text, max_chars)
+    if parsed.title:
+        return parsed
+    return Parsed(title=_stem(uri), text=parsed.text, headings=parsed.headings)
 
 
 def _bounded(decoded: str, max_chars: int) -> str:

@@ -45,6 +45,11 @@ class Rejected(Exception):
         self.detail = detail
 
 
+def damaged(kind: str, error: Exception) -> Rejected:
+    """`damaged_KIND`, with what a library said of the file."""
+    return Rejected(f"damaged_{kind}", f"{type(error).__name__}: {fold(str(error))[:200]}")
+
+
 @dataclass(frozen=True, slots=True)
 class Block:
     """A paragraph, list item, table or code block; the start of a section where `level` is not 0.

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from headwater.documents.formats import zipped
-from headwater.documents.parsed import Block, Rejected, fold
+from headwater.documents.parsed import Block, Rejected, damaged, fold
 
 _W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _FALLBACK = "{http://schemas.openxmlformats.org/markup-compatibility/2006}Fallback"
@@ -19,11 +19,6 @@ _UNSEEN = {f"{_W}del", f"{_W}moveFrom", f"{_W}pPr", f"{_W}sectPr", _FALLBACK}
 _WRAPPERS = {f"{_W}sdt", f"{_W}sdtContent", f"{_W}customXml", f"{_W}ins"}
 _BREAKS = {f"{_W}tab": "\t", f"{_W}br": "\n", f"{_W}cr": "\n", f"{_W}noBreakHyphen": "-"}
 _OFF = {"0", "false", "off"}
-#: What python-docx raises on broken packages besides its own error.
-_DAMAGE = (
-    ArithmeticError, AssertionError, AttributeError, LookupError, RecursionError, TypeError,
-    ValueError, *zipped.DAMAGE,
-)  # fmt: skip
 
 
 def blocks(content: bytes, max_chars: int) -> tuple[str, list[Block]]:
@@ -48,9 +43,8 @@ def blocks(content: bytes, max_chars: int) -> tuple[str, list[Block]]:
                 raise Rejected("too_large", f"more than {max_chars:,} characters of text")
             found.append(block)
         return document.core_properties.title or "", found
-    except (OpcError, etree.XMLSyntaxError, *_DAMAGE) as error:
-        detail = f"{type(error).__name__}: {fold(str(error))[:200]}"
-        raise Rejected("damaged_docx", detail) from error
+    except (OpcError, etree.XMLSyntaxError, *zipped.OFFICE_DAMAGE) as error:
+        raise damaged("docx", error) from error
 
 
 def _style_levels(styles: Any) -> dict[str, int]:

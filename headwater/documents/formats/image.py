@@ -1,9 +1,11 @@
 """Pictures of text to blocks, by the program tesseract where it is installed.
 
 A picture's size is taken from its header: one that is too large is refused before it is decoded.
+Checking needs Python alone and is done where a parser is confined; recognising starts the program.
 """
 
 import io
+import logging
 import os
 import re
 import shutil
@@ -12,7 +14,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
-from headwater.documents.parsed import Block, Rejected, fold
+from headwater.documents.parsed import Block, Rejected, damaged, fold
 
 MEDIA_TYPES = ("image/png", "image/jpeg", "image/tiff")
 #: Of one page: an A4 page at 600 dots per inch has 35 million.
@@ -23,7 +25,7 @@ TIMEOUT = 120.0
 _PROGRAM = "tesseract"
 #: Address space of the program; a page of the largest size takes about 300 MB.
 _MEMORY = 1024 * 2**20
-#: Starts the program within that limit: the parser's own processes may start none.
+#: Starts the program within that limit.
 _LIMITED = (
     "import os, resource, sys; most = int(sys.argv[1]);"
     " resource.setrlimit(resource.RLIMIT_AS, (most, most));"
@@ -32,50 +34,52 @@ _LIMITED = (
 )
 #: What Pillow raises on broken files besides its own error.
 _DAMAGE = (
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    OSError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-)
+    ArithmeticError, AttributeError, LookupError, OSError, SyntaxError, TypeError, ValueError,
+)  # fmt: skip
+log = logging.getLogger("headwater")
 
 
 def tool() -> str | None:
-    """The program and its version, or None where there is none."""
+    """The program and its version, or None where there is none that works."""
     program = shutil.which(_PROGRAM)
     if program is None:
         return None
-    asked = subprocess.run(  # its first line is all that is asked for
-        [program, "--version"], capture_output=True, text=True, timeout=30, check=False
-    )
+    try:
+        asked = subprocess.run(  # its first line is all that is asked for
+            [program, "--version"], capture_output=True, text=True, timeout=30, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        log.warning("%s does not say its version, so no picture is read: %s", program, error)
+        return None
     return next(iter((asked.stdout or asked.stderr).splitlines()), _PROGRAM)
 
 
-def blocks(content: bytes, max_chars: int) -> tuple[str, Iterator[Block]]:
-    """No title, and the paragraphs that were recognised.
+def recognise(content: bytes, max_chars: int) -> Iterator[Block]:
+    """The paragraphs of a picture that was checked.
 
     Raises:
-        Rejected: `no_ocr`, `pixel_bomb`, `damaged_image`, `ocr_failed`, `no_text`, `too_large`.
+        Rejected: `no_ocr`, `ocr_failed`, `no_text`, `too_large`.
     """
-    _check_size(content)
     program = shutil.which(_PROGRAM)
     if program is None:
         raise Rejected(
             "no_ocr", "a picture is read by tesseract: install it (apt install tesseract-ocr)"
         )
-    text = _recognise(program, content)
+    text = _output(program, content)
     if len(text) > max_chars:
         raise Rejected("too_large", f"more than {max_chars:,} characters of text")
     paragraphs = [fold(part) for part in re.split(r"\n\s*\n|\f", text)]
     if not any(paragraphs):
         raise Rejected("no_text", "no text was recognised in the picture")
-    return "", (Block(paragraph) for paragraph in paragraphs)
+    return (Block(paragraph) for paragraph in paragraphs)
 
 
-def _check_size(content: bytes) -> None:
-    """Refuse by the header: nothing is decoded."""
+def check(content: bytes) -> None:
+    """Refuse by the header: nothing is decoded.
+
+    Raises:
+        Rejected: `pixel_bomb`, `damaged_image`, `too_large`.
+    """
     import warnings
 
     from PIL import Image, UnidentifiedImageError
@@ -98,27 +102,17 @@ def _check_size(content: bytes) -> None:
     except UnidentifiedImageError as error:
         raise Rejected("damaged_image", "its bytes are those of no kind of picture") from error
     except _DAMAGE as error:
-        detail = f"{type(error).__name__}: {fold(str(error))[:200]}"
-        raise Rejected("damaged_image", detail) from error
+        raise damaged("image", error) from error
 
 
-def _recognise(program: str, content: bytes) -> str:
+def _output(program: str, content: bytes) -> str:
     # In an empty folder and without our environment: it looks for its configuration in both.
     kept = {name: os.environ[name] for name in ("PATH", "TESSDATA_PREFIX") if name in os.environ}
+    limited = [sys.executable, "-I", "-S", "-c", _LIMITED, str(_MEMORY)]
     with tempfile.TemporaryDirectory() as folder:
         try:
             done = subprocess.run(
-                [
-                    sys.executable,
-                    "-I",
-                    "-S",
-                    "-c",
-                    _LIMITED,
-                    str(_MEMORY),
-                    program,
-                    "stdin",
-                    "stdout",
-                ],
+                [*limited, program, "stdin", "stdout"],
                 input=content,
                 capture_output=True,
                 timeout=TIMEOUT,

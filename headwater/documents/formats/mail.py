@@ -9,7 +9,7 @@ from email.message import EmailMessage
 
 from headwater.documents.decoding import decode
 from headwater.documents.formats import html, text
-from headwater.documents.parsed import Block, Rejected, fold
+from headwater.documents.parsed import Block, Rejected, damaged, fold
 
 #: What the parser of the standard library raises on hostile headers.
 _DAMAGE = (AssertionError, AttributeError, LookupError, TypeError, ValueError)
@@ -38,8 +38,7 @@ def blocks(content: bytes, max_chars: int) -> tuple[str, list[Block]]:
     except RecursionError as error:
         raise Rejected("too_deep", "its parts are nested too deep") from error
     except _DAMAGE as error:
-        detail = f"{type(error).__name__}: {fold(str(error))[:200]}"
-        raise Rejected("damaged_mail", detail) from error
+        raise damaged("mail", error) from error
     if not any(block.text.strip() for block in body):
         raise Rejected("no_text", "it holds no text besides quoted lines and attachments")
     title = [Block(subject, 1)] if subject else []

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
-from headwater.documents.parsed import Block, Rejected, fold
+from headwater.documents.parsed import Block, Rejected, damaged, fold
 
 #: What pypdf raises on broken files besides its own errors: it reads objects as Python values.
 _DAMAGE = (
@@ -47,9 +47,7 @@ def blocks(content: bytes, max_chars: int) -> tuple[str, list[Block]]:
                 raise Rejected("too_large", f"more than {max_chars:,} characters of text")
             found += _page_blocks(text, outline.get(number, {}))
     except (PyPdfError, *_DAMAGE) as error:
-        raise Rejected(
-            "damaged_pdf", f"{type(error).__name__}: {fold(str(error))[:200]}"
-        ) from error
+        raise damaged("pdf", error) from error
     if not found:
         raise Rejected(
             "no_text", "its pages hold no text: give the pages of a scan as pictures (PNG, TIFF)"

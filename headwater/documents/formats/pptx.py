@@ -8,13 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from headwater.documents.formats import zipped
-from headwater.documents.parsed import Block, Rejected, fold
-
-#: What python-pptx raises on broken packages besides its own errors.
-_DAMAGE = (
-    ArithmeticError, AssertionError, AttributeError, LookupError, RecursionError, TypeError,
-    ValueError, *zipped.DAMAGE,
-)  # fmt: skip
+from headwater.documents.parsed import Block, Rejected, damaged, fold
 
 
 def blocks(content: bytes, max_chars: int) -> tuple[str, list[Block]]:
@@ -41,9 +35,8 @@ def blocks(content: bytes, max_chars: int) -> tuple[str, list[Block]]:
                     raise Rejected("too_large", f"more than {max_chars:,} characters of text")
                 found.append(block)
         title = presentation.core_properties.title or ""
-    except (PythonPptxError, etree.XMLSyntaxError, *_DAMAGE) as error:
-        detail = f"{type(error).__name__}: {fold(str(error))[:200]}"
-        raise Rejected("damaged_pptx", detail) from error
+    except (PythonPptxError, etree.XMLSyntaxError, *zipped.OFFICE_DAMAGE) as error:
+        raise damaged("pptx", error) from error
     # The template of the program, and of python-pptx, is called so.
     return ("" if title.lower() == "powerpoint presentation" else title), found
 

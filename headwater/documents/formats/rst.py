@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from headwater.documents.parsed import Block, Rejected, fold
+from headwater.documents.parsed import Block, Rejected, damaged, fold
 
 #: Docutils' own bound; its expressions are slow on longer lines.
 MAX_LINE = 10_000
@@ -74,8 +74,7 @@ def _tree(text: str) -> Any:
     try:
         return publish_doctree(text, settings_overrides=_SETTINGS)
     except (ApplicationError, *_DAMAGE) as error:
-        detail = f"{type(error).__name__}: {fold(str(error))[:200]}"
-        raise Rejected("damaged_rst", detail) from error
+        raise damaged("rst", error) from error
 
 
 class _Walk:

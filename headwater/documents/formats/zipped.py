@@ -25,6 +25,10 @@ _MARKUP = (".xml", ".rels", ".xhtml", ".html", ".htm", ".opf", ".ncx")
 _COMPOUND = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 #: What reading a broken archive raises besides `BadZipFile`.
 DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, ValueError)
+#: What the readers of office packages raise on broken ones besides errors of their own.
+OFFICE_DAMAGE = (
+    ArithmeticError, AssertionError, AttributeError, LookupError, RecursionError, TypeError, *DAMAGE,
+)  # fmt: skip
 
 
 def open_bounded(content: bytes, kind: str) -> zipfile.ZipFile:

@@ -41,9 +41,14 @@ def bomb(width, height) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + data
 
 
+def read(content, max_chars=1000):
+    image.check(content)
+    return list(image.recognise(content, max_chars))
+
+
 def reason(content, max_chars=1000):
     with pytest.raises(Rejected) as error:
-        image.blocks(content, max_chars)
+        read(content, max_chars)
     assert error.value.detail
     return error.value.reason
 
@@ -52,9 +57,7 @@ def reason(content, max_chars=1000):
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "TIFF"])
 def test_text_is_recognised(form):
     pages = ["The harbour opens at six.", "Fees apply."]
-    title, found = image.blocks(picture(*pages, form=form), 1000)
-    said = " ".join(block.text for block in found)
-    assert title == ""
+    said = " ".join(block.text for block in read(picture(*pages, form=form)))
     assert "harbour opens at six" in said
     assert ("Fees apply" in said) == (form == "TIFF")
 
@@ -67,7 +70,7 @@ def test_a_picture_without_text_and_one_with_too_much():
 
 
 def test_a_pixel_bomb_is_refused_by_its_header(monkeypatch):
-    monkeypatch.setattr(image, "_recognise", lambda *_: pytest.fail("it was decoded"))
+    monkeypatch.setattr(image, "_output", lambda *_: pytest.fail("it was decoded"))
     for size in ((60_000, 60_000), (9000, 9000), (2**31 - 1, 1000)):
         assert reason(bomb(*size)) in ("pixel_bomb", "damaged_image")
     assert reason(bomb(9000, 9000)) == "pixel_bomb"
@@ -82,6 +85,19 @@ def test_what_is_no_picture():
     gif = io.BytesIO()
     Image.new("L", (9, 9)).save(gif, "GIF")
     assert reason(gif.getvalue()) == "damaged_image"
+
+
+def test_headers_are_looked_at_by_a_confined_process_alone(corpus: Corpus, monkeypatch):
+    monkeypatch.setattr(image, "check", lambda _: pytest.fail("the header was read here"))
+    monkeypatch.setattr(image, "_output", lambda *_: "Harbour text")
+    monkeypatch.setattr(image.shutil, "which", lambda _: "/bin/true")
+    corpus.write("a.png", picture("a"))
+    corpus.write("bomb.png", bomb(9000, 9000))
+    corpus.raw()
+    corpus.clean()
+    assert corpus.reasons() == {"bomb.png": "pixel_bomb"}
+    assert [row["text"] for row in corpus.rows("clean_documents")] == ["Harbour text"]
+    parsing.tools.cache_clear()
 
 
 def test_a_failing_and_a_hanging_program_are_reasons(monkeypatch, tmp_path):
