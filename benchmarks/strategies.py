@@ -190,7 +190,7 @@ class Bench:
             _say(f"indexing: {strategy.name}")
             if not lake.root.exists():
                 shutil.copytree(self.root / "documents", lake.root)
-            encoder = self.encoder if strategy.heading else Headless(self.encoder)
+            encoder: TextEncoder = self.encoder if strategy.heading else Headless(self.encoder)
             started = time.perf_counter()
             model = self.settings.embedding_model
             chunks = shard_documents(lake, self.shards, strategy.tokens, model).chunks
