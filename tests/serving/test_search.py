@@ -28,7 +28,8 @@ from tests.embeddings.examples import (
     write_chunks,
 )
 
-QUESTION = "What does the variable __slots__ reserve?"
+#: Its words are nearest to one passage, by both rankings (tests/embeddings/test_retrieve.py).
+QUESTION = "What is reserved by the variable __slots__ ?"
 
 
 @pytest.fixture
