@@ -75,23 +75,30 @@ def vector_index(
     """A published, read-only version of the searchable index: dense vectors and BM25.
 
     Built beside the earlier version from what changed, then published by one rename. Versions
-    that a release names are kept.
+    that a release names are kept. The map shows where texts lie, and which are far from all others.
     """
+    from headwater.embeddings.map import embedding_map
+    from headwater.evaluation.map_page import map_document
     from headwater.release.traffic import indexes_in_use
 
+    tables = lake.get()
     stats = index.publish_index(
-        lake.get(),
+        tables,
         vectors.get(),
         model_digest=models.encoder().digest,
         keep=indexes_in_use(settings.get()),
     )
-    return dg.MaterializeResult(
-        data_version=dg.DataVersion(stats.version),
-        metadata={
-            "version": stats.version,
-            "points": stats.points,
-            "added": stats.added,
-            "removed": stats.removed,
-            "already_published": stats.reused,
-        },
-    )
+    metadata: dict[str, Any] = {
+        "version": stats.version,
+        "points": stats.points,
+        "added": stats.added,
+        "removed": stats.removed,
+        "already_published": stats.reused,
+    }
+    drawn = embedding_map(tables, models.encoder().digest)
+    if drawn is not None:
+        metadata |= {
+            "outliers": drawn.beyond,
+            "map": dg.MetadataValue.md(map_document(drawn).to_markdown()),
+        }
+    return dg.MaterializeResult(data_version=dg.DataVersion(stats.version), metadata=metadata)

@@ -19,7 +19,9 @@ import psutil
 from headwater.files import read_json, write_json
 
 RESULTS = Path(__file__).parent / "results"
-PARTS = ("pipeline", "embedding", "training", "endpoint", "guardrails", "gates_aa")
+PARTS = (
+    "pipeline", "embedding", "strategies", "training", "endpoint", "guardrails", "gates_aa",
+)  # fmt: skip
 
 
 def machine() -> dict[str, Any]:

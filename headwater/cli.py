@@ -23,6 +23,7 @@ from headwater.commands import (
     metrics,
     prompts,
     releases,
+    search,
     sources,
     traces,
 )
@@ -49,6 +50,7 @@ for name, group in {
 }.items():
     app.add_typer(group.app, name=name)
 app.command("metrics")(metrics.metrics)
+app.command("search")(search.search)
 
 
 @app.callback()

@@ -6,6 +6,7 @@ punctuation and underscores separate them, so `slots` finds `__slots__`. There a
 words that are everywhere count for little (docs/experiments.md).
 """
 
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ K, B, MEAN_WORDS = 1.2, 0.75, 60.0
 DIGEST = digest_of(1, K, B, MEAN_WORDS)
 
 Sparse = tuple[list[int], list[float]]
+
+_WORD = re.compile(r"[^\W_]+")
 
 
 @lru_cache(maxsize=1)
@@ -44,3 +47,17 @@ def query_weights(text: str) -> Sparse:
     """Indices and weights (1 each) of a question's words; both empty where it has none."""
     vector = _model().embed_query(text)
     return list(vector.indices), list(vector.values)
+
+
+def query_words(text: str) -> dict[int, str]:
+    """The words of a question by their index, in order; `#` and the index where none is known.
+
+    Words of one stem share an index and are told by the first of them.
+    """
+    wanted = query_weights(text)[0]
+    words: dict[int, str] = {}
+    for word in _WORD.findall(text):
+        for index in query_weights(word)[0]:
+            words.setdefault(index, word.lower())
+    known = {index: word for index, word in words.items() if index in wanted}
+    return known | {index: f"#{index}" for index in wanted if index not in known}

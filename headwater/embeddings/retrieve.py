@@ -5,7 +5,7 @@ the same answer.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -15,6 +15,7 @@ from headwater.embeddings.store import Index, Vector, VectorStore
 from headwater.errors import HeadwaterError
 from headwater.records import Hit, digest_of
 
+Ranking = Literal["dense", "bm25"]
 Mode = Literal["dense", "bm25", "fused"]
 #: Part of the settings' digest: change it when the same settings rank otherwise.
 RETRIEVAL_VERSION = 2
@@ -112,6 +113,22 @@ class Retriever:
             found.append(Found(hits, dense[0].score if dense else 0.0))
         return found
 
+    def rankings(
+        self, question: str, *, limit: int, of: Collection[Ranking] = ("dense", "bm25")
+    ) -> dict[Ranking, list[Hit]]:
+        """The rankings that a fusion for `limit` passages joins, each by its own score.
+
+        Args:
+            of: which to make; BM25 alone loads no model.
+        """
+        found: dict[Ranking, list[Hit]] = {}
+        if "dense" in of:
+            (vector,) = self.encoder.encode([question], what="encoding the question")
+            found["dense"] = self._dense(vector, limit)
+        if "bm25" in of:
+            found["bm25"] = self._bm25(question, limit)
+        return found
+
     def _dense(self, vector: Vector, wanted: int) -> list[Hit]:
         return _passages(partial(self.index.dense, vector), max(self.settings.depth, wanted))
 
@@ -145,15 +162,20 @@ def fuse(dense: Sequence[Hit], bm25: Sequence[Hit], settings: RetrievalSettings)
     A passage that stands in several documents counts once, as its best dense hit where it has
     one. Scores are scaled so that the first in both rankings has 1; ties are in order of id.
     """
-    rankings = _by_passage(dense), _by_passage(bm25)
+    rankings = by_passage(dense), by_passage(bm25)
     weights = settings.dense_weight, 1 - settings.dense_weight
     scores: dict[str, float] = defaultdict(float)
     for weight, ranking in zip(weights, rankings, strict=True):
         for rank, passage in enumerate(ranking, start=1):
-            scores[passage] += weight * (settings.rrf_k + 1) / (settings.rrf_k + rank)
+            scores[passage] += rank_share(rank, weight, settings.rrf_k)
     hits = {**rankings[1], **rankings[0]}
     fused = [replace(hits[passage], score=round(score, 6)) for passage, score in scores.items()]
     return sorted(fused, key=lambda hit: (-hit.score, hit.id))
+
+
+def rank_share(rank: int, weight: float, rrf_k: int) -> float:
+    """What a 1-based rank adds to the fused score of a passage."""
+    return weight * (rrf_k + 1) / (rrf_k + rank)
 
 
 def relevant(hits: Sequence[Hit], dense: Sequence[Hit], least: float) -> list[Hit]:
@@ -161,17 +183,27 @@ def relevant(hits: Sequence[Hit], dense: Sequence[Hit], least: float) -> list[Hi
 
     Args:
         hits: best first, in any ranking.
-        dense: the dense ranking; a hit below its end counts as similar as its last.
+        dense: the dense ranking.
     """
     if not dense:
         return list(hits)
-    similarity = {passage: hit.score for passage, hit in _by_passage(dense).items()}
     enough = least * dense[0].score
     return [
         hit
-        for rank, (passage, hit) in enumerate(_by_passage(hits).items())
-        if rank == 0 or similarity.get(passage, dense[-1].score) >= enough
+        for rank, (hit, similarity) in enumerate(similarities(hits, dense))
+        if rank == 0 or similarity >= enough
     ]
+
+
+def similarities(hits: Sequence[Hit], dense: Sequence[Hit]) -> list[tuple[Hit, float]]:
+    """Each passage once, with its cosine similarity to the question.
+
+    Args:
+        dense: the dense ranking, not empty; a hit below its end counts as similar as its last.
+    """
+    known = {passage: hit.score for passage, hit in by_passage(dense).items()}
+    last = dense[-1].score
+    return [(hit, known.get(passage, last)) for passage, hit in by_passage(hits).items()]
 
 
 def _passages(search: Callable[[int], list[Hit]], wanted: int) -> list[Hit]:
@@ -179,13 +211,13 @@ def _passages(search: Callable[[int], list[Hit]], wanted: int) -> list[Hit]:
     asked = 2 * wanted
     while True:
         hits = search(asked)
-        passages = list(_by_passage(hits).values())
+        passages = list(by_passage(hits).values())
         if len(passages) >= wanted or len(hits) < asked:
             return passages[:wanted]
         asked *= 4
 
 
-def _by_passage(hits: Sequence[Hit]) -> dict[str, Hit]:
+def by_passage(hits: Sequence[Hit]) -> dict[str, Hit]:
     """The first hit of each text, whitespace and case folded, in order."""
     passages: dict[str, Hit] = {}
     for hit in hits:
