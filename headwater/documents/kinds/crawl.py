@@ -22,6 +22,7 @@ from headwater.documents.fetching import (
     Answer,
     Fetcher,
     FetchError,
+    Limits,
     in_blocks,
     inflate,
     parse_url,
@@ -44,8 +45,9 @@ from headwater.settings import Settings
 #: Product token: what robots.txt calls us, and the User-Agent begins with.
 AGENT = "headwater"
 _MAX_SITEMAPS = 500
-#: A look that has not ended after so many seconds begins anew.
-_MAX_AGE = 24 * 3600.0
+#: Seconds after which a look that has not ended begins anew, and one that has not yet begun to ask
+#: for pages.
+_MAX_AGE, _MAX_BEGINNING = 24 * 3600.0, 3600.0
 #: So many pages in a row without an answer, and the site is not there.
 _GIVE_UP = 5
 #: Seconds to wait where a server is busy and does not say for how long.
@@ -80,8 +82,12 @@ def look(source: WebSource, state: SiteState, until: float | None) -> None:
     """
     end = time.monotonic() + 60 * source.max_minutes
     agent = f"{AGENT} (+{source.contact})" if source.contact else AGENT
+    limits = Limits() if until is None else Limits(seconds=20, silence=10)
     with Fetcher(
-        user_agent=agent, allow_private=source.allow_private, delay=source.delay_seconds
+        user_agent=agent,
+        allow_private=source.allow_private,
+        delay=source.delay_seconds,
+        limits=limits,
     ) as fetcher:
         # What another process asked for last, and what the servers asked of it, holds for this one.
         fetcher.hold(min(max(0.0, state.time("free") - time.time()), 3600.0))
@@ -110,7 +116,10 @@ class _Look:
         self._state = state
         self._fetcher = fetcher
         self._stop = stop
-        self._base = parse_url(source.url)
+        try:
+            self._base = parse_url(source.url)
+        except FetchError as error:
+            raise self._refusal(f"cannot be fetched: {error.detail}") from error
         self._hosts = {_netloc(self._base), *(host.lower() for host in source.hosts)}
         self._since = 0.0  # robots.txt and sitemaps that were asked for since are as they are
         self._known_robots: dict[str, Robots] = {}
@@ -119,7 +128,9 @@ class _Look:
     def run(self) -> None:
         """Ask for everything that is still to be asked for."""
         planned = self._state.time("planned")
-        going_on = self._state.note("plan_of") == made_of(self._source) and _is_young(planned)
+        going_on = self._state.note("plan_of") == made_of(self._source) and _is_young(
+            planned, _MAX_AGE
+        )
         todos = self._state.todos() if going_on else []
         if todos:
             self._since = self._state.time("used_since")
@@ -141,7 +152,9 @@ class _Look:
         """Find out what is to be asked for."""
         source, state = self._source, self._state
         self._since = state.time("beginning")
-        if state.note("beginning_of") != made_of(source) or not _is_young(self._since):
+        if state.note("beginning_of") != made_of(source) or not _is_young(
+            self._since, _MAX_BEGINNING
+        ):
             self._since = time.time()
             state.write_notes(beginning=self._since, beginning_of=made_of(source))
         self._pace()
@@ -472,8 +485,8 @@ def _retry_after(headers: Mapping[str, str]) -> float:
     return max(0.0, seconds) if math.isfinite(seconds) else _BUSY
 
 
-def _is_young(since: float) -> bool:
-    return 0 <= time.time() - since < _MAX_AGE
+def _is_young(since: float, max_age: float) -> bool:
+    return 0 <= time.time() - since < max_age
 
 
 def _netloc(url: httpx.URL) -> str:
