@@ -81,6 +81,8 @@ def parse_url(url: str) -> httpx.URL:
         raise FetchError("bad_url", f"{url[:200]!r} is no http or https URL")
     if found.userinfo:
         raise FetchError("bad_url", "a URL with a user or a password")
+    if found.port is not None and not 0 < found.port < 2**16:
+        raise FetchError("bad_url", f"a URL with the port {found.port}")
     if len(str(found)) > MAX_URL:
         raise FetchError("bad_url", f"a URL of {len(str(found)):,} characters")
     return found
