@@ -157,7 +157,8 @@ class Fetcher:
         self._user_agent = user_agent
         self._limits = limits or Limits()
         self._sleep = sleep
-        self._free = 0.0  # when the next request may begin, of the monotonic clock
+        self._last = -math.inf  # when the last request ended, of the monotonic clock
+        self._held = -math.inf  # until when none may begin
         self._clock = _Clock()
         self._pool = httpcore.ConnectionPool(
             ssl_context=_tls(),
@@ -179,12 +180,12 @@ class Fetcher:
 
     def hold(self, seconds: float) -> None:
         """Begin no request for so long."""
-        self._free = max(self._free, time.monotonic() + seconds)
+        self._held = max(self._held, time.monotonic() + seconds)
 
     @property
     def wait(self) -> float:
         """Seconds until the next request may begin."""
-        return max(0.0, self._free - time.monotonic())
+        return max(0.0, max(self._last + self.delay, self._held) - time.monotonic())
 
     def get(
         self,
@@ -214,7 +215,7 @@ class Fetcher:
             try:
                 answer = self._ask(target, headers or {}, max_bytes, reads)
             finally:
-                self._free = max(self._free, time.monotonic() + self.delay)
+                self._last = time.monotonic()
             location = answer.headers.get("location")
             if answer.status not in _REDIRECTS or location is None:
                 return answer

@@ -10,6 +10,29 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+#: Ways to write an address of this machine, and what each is refused as.
+LOOPBACK = {
+    "127.0.0.1": "forbidden_address",
+    "localhost": "forbidden_address",
+    "LocalHost": "forbidden_address",
+    "127.1": "forbidden_address",
+    "2130706433": "forbidden_address",
+    "0x7f000001": "forbidden_address",
+    "0x7f.1": "forbidden_address",
+    "017700000001": "forbidden_address",
+    "0177.1": "forbidden_address",
+    "0177.0.0.1": "bad_url",
+    "0": "forbidden_address",
+    "0.0.0.0": "forbidden_address",
+    "[::1]": "forbidden_address",
+    "[::]": "forbidden_address",
+    "[::ffff:127.0.0.1]": "forbidden_address",
+    "[::ffff:7f00:1]": "forbidden_address",
+    "[::127.0.0.1]": "forbidden_address",
+    "[64:ff9b::7f00:1]": "forbidden_address",
+    "[2002:7f00:1::]": "forbidden_address",
+}
+
 
 @dataclass
 class Reply:

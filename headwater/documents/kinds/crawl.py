@@ -157,8 +157,13 @@ class _Look:
         ):
             self._since = time.time()
             state.write_notes(beginning=self._since, beginning_of=made_of(source))
-        self._pace()
-        todos = [self._todo(url, lastmod) for url, lastmod in self._listed().items()]
+        try:
+            self._pace()
+            todos = [self._todo(url, lastmod) for url, lastmod in self._listed().items()]
+        except HeadwaterError:
+            # The next try shall not go by what this one was told.
+            state.write_notes(beginning="", beginning_of="")
+            raise
         state.begin(
             todos,
             plan_of=made_of(source),
