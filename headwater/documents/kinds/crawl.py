@@ -301,7 +301,8 @@ class _Look:
             raise self._refusal(f"cannot read {url}: the server answers {answer.status}")
         page = Page(url=url, digest=digest_bytes(answer.body), seen=time.time())
         if answer.status == 200:
-            page = replace(page, **_told(answer))
+            etag, modified = _validators_of(answer)
+            page = replace(page, etag=etag, modified=modified)
         state.keep_file(page, answer.body)
         return answer.body
 
@@ -348,13 +349,15 @@ class _Look:
         media_type = media_type_of(told, parse_url(answer.url).path)
         if media_type is None:
             return replace(page, reason="unsupported", detail=f"content type {told[:100]!r}"), None
+        etag, modified = _validators_of(answer)
         content = _as_utf8(answer.body, told) if media_type.startswith("text/") else answer.body
         page = replace(
             page,
             digest=digest_bytes(content),
             size=len(content),
             media_type=media_type,
-            **_told(answer),
+            etag=etag,
+            modified=modified,
         )
         return page, content
 
@@ -467,15 +470,14 @@ def _validators(page: Page | None) -> dict[str, str]:
     return {name: value for name, value in found.items() if value}
 
 
-def _told(answer: Answer) -> dict[str, str]:
-    """What a server said that asks for the page only if it has changed; nothing that is no header."""
-    headers = answer.headers
-    found = {"etag": headers.get("etag", ""), "modified": headers.get("last-modified", "")}
-    return {
-        name: value
-        for name, value in found.items()
-        if len(value) < 500 and value.isascii() and value.isprintable()
-    }
+def _validators_of(answer: Answer) -> tuple[str, str]:
+    """ETag and Last-Modified, where they can be sent back as they are; else ""."""
+    found = (answer.headers.get(name, "") for name in ("etag", "last-modified"))
+    etag, modified = (
+        value if len(value) < 500 and value.isascii() and value.isprintable() else ""
+        for value in found
+    )
+    return etag, modified
 
 
 def _retry_after(headers: Mapping[str, str]) -> float:

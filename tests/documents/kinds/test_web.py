@@ -481,4 +481,4 @@ def test_a_site_is_indexed_like_a_folder(site, tmp_path, corpus: Corpus):
     (row,) = corpus.rows("clean_documents")
     assert (row["uri"], row["title"]) == (site.url + "guide", "Harbour guide")
     assert row["access"] == ["public"]
-    assert corpus.reasons() == {site.url + "empty": "no_text"}
+    assert corpus.reasons() == {site.url + "empty": "empty"}
