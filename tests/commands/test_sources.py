@@ -13,6 +13,7 @@ import yaml
 from typer.testing import CliRunner
 
 from headwater.cli import app
+from headwater.documents.fetching import Fetcher
 from tests.documents.site import serving
 
 
@@ -90,6 +91,8 @@ def test_what_cannot_be_added_is_said_and_not_kept(
 def test_a_site_and_a_store_by_their_urls(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (home / "docs").mkdir()
     (home / "docs" / "a.md").write_text("# A")
+    # Requests keep a second's distance; this test does not.
+    monkeypatch.setitem(Fetcher.__init__.__kwdefaults__, "sleep", lambda seconds: None)
     with serving() as site:
         site.put("/a", "<p>a")
         site.put("/b", "<p>b")
