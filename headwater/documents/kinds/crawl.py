@@ -71,7 +71,7 @@ class _OutOfTime(Exception):
 
 
 def look(source: WebSource, state: SiteState, until: float | None) -> None:
-    """Bring a site's state up to the site. Its lock must be held.
+    """Bring a site's state up to the site. The lock of its host must be held.
 
     Args:
         until: when to stop, of the monotonic clock; the listing stays as it is then. Without it a

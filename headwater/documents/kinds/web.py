@@ -95,7 +95,7 @@ def list_pages(source: WebSource, until: float | None = None) -> list[SourceItem
         )
     with opened(_place(source)) as state:
         if not _is_fresh(source, state):
-            with state.alone(wait=until is None) as held:
+            with state.alone(urlsplit(source.url).netloc.lower(), wait=until is None) as held:
                 if held and not _is_fresh(source, state):  # another may have looked meanwhile
                     from headwater.documents.kinds.crawl import look
 

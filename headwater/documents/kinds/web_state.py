@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from headwater.errors import HeadwaterError
-from headwater.records import digest_bytes
+from headwater.records import digest_bytes, digest_of
 
 #: `reason` of a page that the server says is gone: it is not listed.
 GONE = "gone"
@@ -79,11 +79,13 @@ class SiteState:
             self._db.executescript(_SCHEMA)
 
     @contextmanager
-    def alone(self, *, wait: bool) -> Iterator[bool]:
-        """Hold the site's lock; whether it is held, which it is not where another has it and one
+    def alone(self, host: str, *, wait: bool) -> Iterator[bool]:
+        """Hold the lock of a host, of which one look at a time asks, whatever source it is for.
+
+        Whether it is held is told: it is not where another has it and one
         does not wait.
         """
-        with self._path.with_suffix(".lock").open("w") as file:
+        with (self._path.parent / f"{digest_of(host)[:32]}.lock").open("w") as file:
             try:
                 flock(file, LOCK_EX if wait else LOCK_EX | LOCK_NB)
             except BlockingIOError:

@@ -10,7 +10,8 @@ import pytest
 
 from headwater.documents.kinds import crawl
 from headwater.documents.kinds.base import ReadError
-from headwater.documents.kinds.web import WebSource
+from headwater.documents.kinds.web import WebSource, _place
+from headwater.documents.kinds.web_state import opened
 from headwater.documents.raw import update_raw
 from headwater.documents.sources import (
     add_source,
@@ -383,6 +384,19 @@ def test_a_look_that_is_cut_short_goes_on_where_it_ended(site, monkeypatch):
     # No time at all costs nothing, and forgets nothing.
     site.forget()
     assert list_items(entry, until=time.monotonic()) == listings[-1]
+    assert site.asked == []
+
+
+def test_one_look_at_a_host_at_a_time(site):
+    site.put("/a", "a")
+    entry = source(site)
+    before = list_items(entry)
+    site.forget()
+    other = entry.model_copy(update={"name": "other"})
+    with opened(_place(other)) as state, state.alone(site.netloc, wait=True) as held:
+        assert held
+        # The sensor does not wait for it; a build would.
+        assert list_items(entry, until=math.inf) == before
     assert site.asked == []
 
 
