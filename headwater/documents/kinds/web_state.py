@@ -82,8 +82,7 @@ class SiteState:
     def alone(self, host: str, *, wait: bool) -> Iterator[bool]:
         """Hold the lock of a host, of which one look at a time asks, whatever source it is for.
 
-        Whether it is held is told: it is not where another has it and one
-        does not wait.
+        Tells whether it is held, which it is not where another has it and one does not wait.
         """
         with (self._path.parent / f"{digest_of(host)[:32]}.lock").open("w") as file:
             try:
