@@ -60,7 +60,8 @@ class Settings(BaseSettings):
     )
     max_text_chars: int = Field(default=4 * 2**20, description="More parsed text is quarantined.")
     fetching: bool = Field(
-        default=False, description="Whether sources may be fetched over the network (Git URLs)."
+        default=False,
+        description="Whether sources may be fetched over the network: Git URLs, object stores, web sites.",
     )
     parser_memory_mb: int = Field(
         default=512, ge=128, description="Address space of a process that parses documents."

@@ -2,6 +2,7 @@
 prompt they put in force.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,9 @@ from headwater.datasets.golden import file_digest
 from headwater.datasets.prompt_registry import digest_in_force
 from headwater.documents.sources import Source, asset_name, list_items, listing_digest
 from headwater.settings import Settings
+
+#: Seconds that one tick may look at web sites; the next one goes on. Dagster ends a tick after 60.
+_PATIENCE = 20.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +32,14 @@ class Arrival:
         return self.event.asset_key.to_user_string()
 
 
-def look(sources: Sequence[Source], settings: Settings) -> list[Arrival]:
-    """Every input as it is now; listings are read, documents are not."""
+def look(
+    sources: Sequence[Source], settings: Settings, until: float | None = None
+) -> list[Arrival]:
+    """Every input as it is now; listings are read, documents are not.
+
+    Args:
+        until: when looks at web sites must stop, of the monotonic clock.
+    """
     questions = dg.AssetObservation(
         asset_key="golden_questions",
         tags={"dagster/data_version": file_digest(settings.golden_file)},
@@ -38,7 +48,7 @@ def look(sources: Sequence[Source], settings: Settings) -> list[Arrival]:
         asset_key="prompt_registry",
         tags={"dagster/data_version": digest_in_force(settings)},
     )
-    seen = [Arrival(event=_listing(source), reads="raw_documents") for source in sources]
+    seen = [Arrival(event=_listing(source, until), reads="raw_documents") for source in sources]
     return [
         *seen,
         Arrival(event=questions, reads="golden_set"),
@@ -46,8 +56,8 @@ def look(sources: Sequence[Source], settings: Settings) -> list[Arrival]:
     ]
 
 
-def _listing(source: Source) -> dg.AssetObservation:
-    items = list_items(source)
+def _listing(source: Source, until: float | None) -> dg.AssetObservation:
+    items = list_items(source, until)
     return dg.AssetObservation(
         asset_key=asset_name(source),
         metadata={"documents": len(items), "bytes": sum(item.size for item in items)},
@@ -66,7 +76,7 @@ def arrivals_sensor(sources: list[Source]) -> dg.SensorDefinition:
         " prompt in force.",
     )
     def arrivals(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        seen = look(sources, Settings())
+        seen = look(sources, Settings(), time.monotonic() + _PATIENCE)
         versions = {each.name: each.event.data_version or "" for each in seen}
         cursor = ";".join(f"{key}={version}" for key, version in sorted(versions.items()))
         before = dict(part.split("=", 1) for part in (context.cursor or "").split(";") if part)

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from headwater.commands.common import Json, console, plain, print_json, reports_errors
+from headwater.errors import HeadwaterError
 from headwater.settings import Settings
 
 app = typer.Typer(help="Where documents come from.", no_args_is_help=True)
@@ -14,7 +15,8 @@ app = typer.Typer(help="Where documents come from.", no_args_is_help=True)
 @reports_errors
 def add(
     location: Annotated[
-        str, typer.Argument(help="A folder, table, mail archive, repository or package:NAME.")
+        str,
+        typer.Argument(help="A folder, table, mail archive, repository, package:NAME or URL."),
     ],
     *,
     name: Annotated[str | None, typer.Option(help="Name; default is made of the location.")] = None,
@@ -27,7 +29,9 @@ def add(
     ] = None,
     include: Annotated[
         list[str] | None,
-        typer.Option(help="Glob over paths, repeatable (folder, git). Default: all documents."),
+        typer.Option(
+            help="Glob over paths, repeatable (folder, git, store, site). Default: all documents."
+        ),
     ] = None,
     kind: Annotated[
         str | None, typer.Option(help="table or mail, where the location does not tell.")
@@ -49,6 +53,26 @@ def add(
     ] = None,
     table: Annotated[str | None, typer.Option(help="SQLite: the table or view to read.")] = None,
     ref: Annotated[str | None, typer.Option(help="Git: branch or tag; default HEAD.")] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(help="Store: NAME=VALUE for fsspec, repeatable, such as endpoint_url=URL."),
+    ] = None,
+    sitemap: Annotated[
+        str | None, typer.Option(help="Site: URL of a sitemap; default: what robots.txt names.")
+    ] = None,
+    host: Annotated[
+        list[str] | None, typer.Option(help="Site: another host of it, repeatable.")
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="Site: glob over paths left out, repeatable.")
+    ] = None,
+    allow_private: Annotated[
+        list[str] | None,
+        typer.Option(help="Site: host that may have a private address, repeatable."),
+    ] = None,
+    contact: Annotated[
+        str | None, typer.Option(help="Site: URL or address its servers are told.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Add a source. The next build reads it.
@@ -65,7 +89,12 @@ def add(
 
     A Git repository: `sources add git+/srv/handbook --ref main --include "docs/*"`
 
-    docs/sources.md has the entry of each in sources.yaml, the formats, and what is refused and why.
+    An object store: `sources add s3://bucket/handbook --option endpoint_url=http://127.0.0.1:8333`
+
+    A web site, by its sitemap: `sources add https://docs.example.org/guide/ --contact URL`
+
+    docs/sources.md has the entry of each in sources.yaml, the formats, and what is refused and why. URLs
+    need HEADWATER_FETCHING=true.
     """
     from headwater.documents.sources import add_source, list_items
 
@@ -87,6 +116,12 @@ def add(
         "format": table_format,
         "table": table,
         "ref": ref,
+        "options": dict(map(_option, option)) if option else None,
+        "sitemap": sitemap,
+        "hosts": host,
+        "exclude": exclude,
+        "allow_private": allow_private,
+        "contact": contact,
     }
     added = add_source(
         settings.sources_file,
@@ -141,3 +176,16 @@ def remove(name: str, *, as_json: Json = False) -> None:
     console.print(f"Removed {name}. Now `headwater build`.")
     if as_json:
         print_json({"removed": name})
+
+
+def _option(text: str) -> tuple[str, Any]:
+    """Name and value of `NAME=VALUE`; the value as in YAML, so that `true` and `3` are none of text."""
+    import yaml
+
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise HeadwaterError(f"{text!r} is no option.", mend="Write it as NAME=VALUE.")
+    try:
+        return name, yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise HeadwaterError(f"The value of {text!r} cannot be read.", mend="Quote it.") from error

@@ -1,7 +1,7 @@
 """Sources: the typed `sources.yaml`, the listing of a source, and reading its items.
 
-Knows where documents come from, nothing about what is inside them. Tables, Git repositories and
-mail archives are in `headwater.documents.kinds`.
+Knows where documents come from, nothing about what is inside them. Tables, Git repositories, mail
+archives, object stores and web sites are in `headwater.documents.kinds`.
 """
 
 import importlib.util
@@ -12,14 +12,14 @@ import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatch
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote_to_bytes
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from headwater.documents.kinds import git, mail, table
+from headwater.documents.kinds import git, mail, objects, table, web
 from headwater.documents.kinds.base import MEDIA_TYPES, Entry, ReadError, base_uri, quote
 from headwater.errors import HeadwaterError
 from headwater.files import write_atomic
@@ -53,7 +53,14 @@ class PackageSource(Entry):
 
 #: Sources of files, each read by itself.
 FileSource = FolderSource | PackageSource
-Source = FileSource | table.TableSource | git.GitSource | mail.MailSource
+Source = (
+    FileSource
+    | table.TableSource
+    | git.GitSource
+    | mail.MailSource
+    | objects.ObjectsSource
+    | web.WebSource
+)
 
 
 class _SourcesFile(BaseModel):
@@ -66,6 +73,8 @@ class _SourcesFile(BaseModel):
 
 #: What is a repository elsewhere: a URL, or the `user@host:path` of ssh.
 _REMOTE = r"^(?:[A-Za-z][A-Za-z0-9+.-]*://|[^/]+:)"
+#: A web site, and what it is called.
+_SITE = re.compile(r"^https?://([^/?#]+)", re.I)
 #: What is indexed where nobody has said anything else.
 DEFAULT_SOURCES: tuple[Source, ...] = (
     PackageSource(
@@ -90,6 +99,8 @@ def location_of(source: Source) -> str:
             return source.package
         case git.GitSource():
             return f"{source.repository} {source.ref}"
+        case objects.ObjectsSource() | web.WebSource():
+            return source.url
         case _:
             return str(source.path)
 
@@ -137,8 +148,9 @@ def add_source(
 
     Args:
         path: the sources file; it is created where it does not exist.
-        location: a folder, `package:NAME`, a table's file or pattern, a mail archive, or a Git
-            repository (`git+` before a path or URL, or a name that ends with `.git`).
+        location: a folder, `package:NAME`, a table's file or pattern, a mail archive, a Git
+            repository (`git+` before a path or URL, or a name that ends with `.git`), the URL of an
+            object store, or that of a web site.
         name: the source's name; made from the location where it is None.
         keep_default: a file that does not exist yet starts with the default source, too.
         fields: other fields of the entry, as sources.yaml has them.
@@ -165,9 +177,13 @@ def remove_source(path: Path, name: str) -> None:
     save_sources(path, rest)
 
 
-def list_items(source: Source) -> list[SourceItem]:
+def list_items(source: Source, until: float | None = None) -> list[SourceItem]:
     """All documents of a source, by URI, with their access tags. Of files it reads names, sizes
     and times, no bytes.
+
+    Args:
+        until: when a look at a web site must stop, of the monotonic clock; without it a look that
+            is due is waited for. The other kinds take no heed of it.
 
     Raises:
         HeadwaterError: the source is not there. (An empty listing would look as if every document
@@ -180,6 +196,10 @@ def list_items(source: Source) -> list[SourceItem]:
             items = git.list_blobs(source)
         case mail.MailSource():
             items = mail.list_messages(source)
+        case objects.ObjectsSource():
+            items = objects.list_objects(source)
+        case web.WebSource():
+            items = web.list_pages(source, until)
         case PackageSource() if source.object:
             items = [
                 SourceItem(
@@ -227,6 +247,10 @@ def read_items(
             yield from git.read_blobs(source, sound, max_bytes)
         case mail.MailSource():
             yield from mail.read_messages(source, sound, max_bytes)
+        case objects.ObjectsSource():
+            yield from objects.read_objects(source, sound, max_bytes)
+        case web.WebSource():
+            yield from web.read_pages(source, sound, max_bytes)
         case _:
             for item in sound:
                 try:
@@ -365,10 +389,16 @@ def _kind_at(location: str, kind: str | None) -> tuple[str, dict[str, Any], str]
     if kind == "git" or plain != location or location.rstrip("/").endswith(".git"):
         repository = plain if re.match(_REMOTE, plain) else str(Path(plain).expanduser().resolve())
         return "git", {"repository": repository}, Path(plain.rstrip("/")).name.removesuffix(".git")
+    site = _SITE.match(location)
+    if site is not None:
+        return kind or "web", {"url": location}, site[1]
+    if location.partition("://")[0] in objects.SCHEMES:
+        return kind or "objects", {"url": location}, PurePosixPath(location).name
     if re.match(r"^[A-Za-z][A-Za-z0-9+.-]*:", location):
         raise HeadwaterError(
             f"{location} cannot be a source yet.",
-            mend="The kinds are: a folder, package:NAME, a table, a mail archive, git+URL.",
+            mend="The kinds are: a folder, package:NAME, a table, a mail archive, git+URL, the URL of an"
+            " object store (s3://, gs://, az://), a web site.",
         )
     path = Path(location).expanduser().resolve()
     if kind == "table" or (kind is None and path.suffix.lower() in table.FORMATS):

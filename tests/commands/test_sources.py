@@ -13,6 +13,8 @@ import yaml
 from typer.testing import CliRunner
 
 from headwater.cli import app
+from headwater.documents.fetching import Fetcher
+from tests.documents.site import serving
 
 
 def run(*arguments: object, code: int = 0) -> dict[str, Any]:
@@ -86,7 +88,40 @@ def test_what_cannot_be_added_is_said_and_not_kept(
     assert not (home / "sources.yaml").exists()
 
 
+def test_a_site_and_a_store_by_their_urls(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / "docs").mkdir()
+    (home / "docs" / "a.md").write_text("# A")
+    # Requests keep a second's distance; this test does not.
+    monkeypatch.setitem(Fetcher.__init__.__kwdefaults__, "sleep", lambda seconds: None)
+    with serving() as site:
+        site.put("/a", "<p>a")
+        site.put("/b", "<p>b")
+        options = ("--allow-private", site.netloc, "--exclude", "/b", "--contact", "me@example.org")
+        refused = run("add", site.url, *options, code=1)
+        assert "HEADWATER_FETCHING" in refused["mend"]
+        monkeypatch.setenv("HEADWATER_FETCHING", "true")
+        added = run("add", site.url, "--name", "guide", *options)
+        assert added == {"name": "guide", "kind": "web", "documents": 1, "faults": 0}
+        assert site.asked.count("/a") == 1
+        assert run("list")["sources"][0]["location"] == site.url
+    added = run("add", (home / "docs").as_uri(), "--option", "auto_mkdir=false")
+    assert added == {"name": "docs", "kind": "objects", "documents": 1, "faults": 0}
+    entries = yaml.safe_load((home / "sources.yaml").read_text())["sources"]
+    assert entries[1]["options"] == {"auto_mkdir": False}
+    wrong = run("add", (home / "docs").as_uri(), "--name", "x", "--option", "anon", code=1)
+    assert "NAME=VALUE" in wrong["mend"]
+
+
 def test_the_help_teaches() -> None:
     said = CliRunner().invoke(app, ["sources", "add", "--help"]).output
-    for word in ("faq.jsonl", "list.mbox", "git+", "--text-column", "restricted", "package:NAME"):
+    for word in (
+        "faq.jsonl",
+        "list.mbox",
+        "git+",
+        "s3://",
+        "https://",
+        "--text-column",
+        "restricted",
+        "package:NAME",
+    ):
         assert word in said, said

@@ -4,10 +4,12 @@ import dagster as dg
 import pytest
 
 from headwater.datasets import golden
+from headwater.documents.kinds.web import WebSource
 from headwater.documents.sources import FolderSource
 from headwater.settings import Settings
 from sensors.arrivals import arrivals_sensor
 from sensors.drift import drift
+from tests.documents.site import serving
 
 
 @pytest.fixture
@@ -43,6 +45,23 @@ def test_arrivals_reports_only_what_changed(tmp_path, instance, monkeypatch):
     (event,) = edited.asset_events
     assert event.asset_key.to_user_string() == "prompt_registry"
     assert event.data_version == "another"
+
+
+def test_a_tick_looks_at_a_site_for_a_bounded_time(tmp_path, instance, monkeypatch):
+    monkeypatch.setenv("HEADWATER_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HEADWATER_FETCHING", "true")
+    with serving() as site:
+        site.put("/a", "<p>a")
+        entry = WebSource(
+            name="site", url=site.url, allow_private=[site.netloc], delay_seconds=3_600
+        )
+        sensor = arrivals_sensor([entry])
+        first = sensor(dg.build_sensor_context(instance=instance))
+        assert first.asset_events[0].metadata["documents"].value == 0
+        assert site.asked == ["/robots.txt"]  # there is no time to wait for the next request
+        again = sensor(dg.build_sensor_context(instance=instance, cursor=first.cursor))
+        assert isinstance(again, dg.SkipReason)
+        assert site.asked == ["/robots.txt"]
 
 
 def decide(instance, *, drift: str, retrain: bool, reference: str = "r1", decision: str = "d1"):
