@@ -73,6 +73,16 @@ class Settings(BaseSettings):
         description="What is done about documents that fail heuristics of quality, which were made for"
         " the web: nothing, a note on the document, or quarantine.",
     )
+    document_pii: Literal["off", "report", "redact"] = Field(
+        default="report",
+        description="What is done about personal data in documents: nothing, a count on the document,"
+        " or placeholders in its place (docs/documents.md).",
+    )
+    document_pii_kinds: str = Field(
+        default="",
+        description="Kinds of personal data, by spaces or commas; empty is all that patterns tell."
+        " PERSON and LOCATION take a language model, and time.",
+    )
     duplicate_threshold: float = Field(
         default=0.8,
         ge=0.7,

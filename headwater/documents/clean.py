@@ -2,8 +2,9 @@
 
 A document that cannot be parsed is quarantined under stage "clean", one that fails heuristics of
 quality, where these are to filter, under stage "filter"; neither stops its neighbours. Parsing is
-done by child processes, which are started where something has changed. What tells duplicates is
-computed here, once for each changed document; which of them stays is not known here.
+done by child processes, which are started where something has changed. Personal data is counted or
+replaced before anything else looks at the text. What tells duplicates is computed here, once for
+each changed document; which of them stays is not known here.
 """
 
 import logging
@@ -15,6 +16,7 @@ from typing import Any, Literal
 from headwater.documents.parse import PARSER_VERSION, needs_program, parse, tools
 from headwater.documents.parsed import Parsed, Rejected, fold
 from headwater.documents.parser_pool import LIMIT_REASONS, ParserLimits, ParserPool, Unparsed
+from headwater.documents.personal import PersonalPolicy, redacted, screen
 from headwater.documents.signals import SIGNALS_VERSION, findings
 from headwater.documents.signature import SIGNATURE_VERSION, signature
 from headwater.documents.stage import (
@@ -39,7 +41,7 @@ OUTPUT = Output(
     stages=("clean", "filter"),
     version=STAGE_VERSION,
     columns=("uri", "source", "licence", "language", "digest", "quality_flags"),
-    where_given=("access",),
+    where_given=("access", "personal_data"),
 )
 _LIGHT = ["uri", "source", "shard", "media_type", "licence", "digest"]
 _RECORD = ["uri", "source", "shard", "title", "language", "text", "headings", "licence"]
@@ -58,6 +60,7 @@ def clean_documents(
     max_text_chars: int,
     *,
     quality_filter: QualityFilter = "report",
+    personal: PersonalPolicy | None = None,
     limits: ParserLimits | None = None,
     children: int = 1,
 ) -> StageStats:
@@ -66,12 +69,14 @@ def clean_documents(
     Args:
         max_text_chars: a document with more parsed text is quarantined.
         quality_filter: what is done about a document that fails a heuristic of quality.
+        personal: what is done about personal data; None is nothing.
         limits: what the parser of one document may use.
         children: parser processes at once, at most.
     """
     if "clean_documents" in lake.holds():
         return as_it_stands(lake, OUTPUT, shards)
     limits = limits or ParserLimits()
+    policy = personal.digest if personal else ""
     shards = with_retired(lake, "clean_documents", "raw_documents", shards)
     where = {"shard": shards}
     columns = [*_LIGHT, "access"]
@@ -97,7 +102,7 @@ def clean_documents(
         for shard in track(shards, what="parsing documents"):
             count, keep, changed = counts[shard], set[str](), dict[str, str]()
             for row in by_shard[shard]:
-                input_digest = _input_digest(row, max_text_chars, quality_filter)
+                input_digest = _input_digest(row, max_text_chars, quality_filter, policy)
                 before = in_quarantine.get(row["uri"])
                 if digests.get(row["uri"]) == input_digest:
                     keep.add(row["uri"])
@@ -116,6 +121,7 @@ def clean_documents(
                 pool,
                 max_text_chars=max_text_chars,
                 quality_filter=quality_filter,
+                personal=personal,
             ):
                 if isinstance(outcome, Quarantined):
                     rejected.append(asdict(outcome))
@@ -136,12 +142,18 @@ def clean_documents(
     return stage_stats(writer, OUTPUT, counts)
 
 
-def _input_digest(row: dict[str, Any], max_text_chars: int, quality_filter: QualityFilter) -> str:
+def _input_digest(
+    row: dict[str, Any],
+    max_text_chars: int,
+    quality_filter: QualityFilter,
+    policy: str,
+) -> str:
     facts = [row[column] for column in _LIGHT]
     versions = [STAGE_VERSION, PARSER_VERSION, SIGNATURE_VERSION, SIGNALS_VERSION]
-    # Tags and programs are named where there are some, so that what has none keeps its name.
+    # Tags, programs and a policy are named where there are some: what has none keeps its name.
     tags = [["access", row["access"]]] if row["access"] else []
-    made_with = (*tags, *tools(row["media_type"]))
+    policies = [["personal data", policy]] if policy else []
+    made_with = (*tags, *tools(row["media_type"]), *policies)
     return digest_of(versions, max_text_chars, quality_filter, facts, *made_with)
 
 
@@ -161,6 +173,7 @@ def _parse_all(
     *,
     max_text_chars: int,
     quality_filter: QualityFilter,
+    personal: PersonalPolicy | None,
 ) -> list[CleanDocument | Quarantined]:
     """Parse the documents of a shard that `changed` maps to their input digests."""
     where = {"shard": [shard], "uri": sorted(changed)}
@@ -181,12 +194,14 @@ def _parse_all(
         base["input_digest"] = changed[row["uri"]]
         if isinstance(parsed, Rejected):
             reason, detail = parsed.reason, parsed.detail
+            if personal and personal.redact:  # it may quote the document
+                detail = redacted(detail, personal.kinds)
             base["input_digest"] = _refusal_digest(base["input_digest"], reason, pool.limits)
             refused = Quarantined(**base, stage="clean", reason=reason, detail=detail)
             outcome: CleanDocument | Quarantined = refused
         else:
             base |= {name: row[name] for name in ("licence", "access")}
-            outcome = _judged(parsed, base, quality_filter)
+            outcome = _judged(parsed, base, quality_filter, personal)
         if isinstance(outcome, Quarantined):
             log.warning("quarantined %s: %s (%s)", outcome.uri, outcome.reason, outcome.detail)
         found.append(outcome)
@@ -194,10 +209,16 @@ def _parse_all(
 
 
 def _judged(
-    parsed: Parsed, base: dict[str, Any], quality_filter: QualityFilter
+    parsed: Parsed,
+    base: dict[str, Any],
+    quality_filter: QualityFilter,
+    personal: PersonalPolicy | None,
 ) -> CleanDocument | Quarantined:
     """The document with its signals, or why it is turned away for them."""
     language = language_of(parsed.text)
+    counts = None
+    if personal:
+        parsed, counts = screen(parsed, personal, language)
     failed = [] if quality_filter == "off" else findings(parsed.text, language)
     if failed and quality_filter == "filter":
         known = {name: base[name] for name in ("uri", "source", "shard", "input_digest")}
@@ -213,6 +234,7 @@ def _judged(
         quality_flags=tuple(finding.name for finding in failed),
         folded_digest=digest_of(fold(parsed.text)),
         signature=signature(parsed.text),
+        personal_data=counts,
     )
 
 
