@@ -61,7 +61,7 @@ def _planted(documents: Iterable[Planted], policy: PersonalPolicy) -> dict[str, 
     totals: Counter[str] = Counter()
     hits: Counter[str] = Counter()
     exact: Counter[str] = Counter()
-    missed, seconds = [], 0.0
+    missed, seconds = list[dict[str, str]](), 0.0
     for each in documents:
         parsed = _parsed(each)
         began = time.perf_counter()
@@ -114,7 +114,7 @@ def _is_gone(document: Planted, done: Parsed) -> bool:
 
 def _reference(kinds: Sequence[Entity]) -> dict[str, Any]:
     """What is found in the language reference, all of it wrongly."""
-    words, seconds, finds, examples = 0, 0.0, Counter[str](), []
+    words, seconds, finds, examples = 0, 0.0, Counter[str](), list[str]()
     for topic in sorted(topics):
         text = parse(topics[topic].encode(), "text/plain", f"pydoc://topics/{topic}").text
         words += len(text.split())

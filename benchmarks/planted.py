@@ -137,7 +137,7 @@ def _phone(regions: Sequence[str], style: str) -> Make:
         region = chance.choice(regions)
         kind = chance.choice([PhoneNumberType.FIXED_LINE, PhoneNumberType.MOBILE])
         example = phonenumbers.example_number_for_type(region, kind)
-        assert example is not None, region
+        assert example is not None and example.national_number is not None, region
         while True:
             last = chance.randrange(10**4)
             number = phonenumbers.PhoneNumber(
@@ -194,7 +194,7 @@ def _card(first: str, length: int, groups: Sequence[int] = (), by: str = "") -> 
 def _grouped(text: str, groups: Sequence[int], by: str) -> str:
     if not groups:
         return text
-    parts, at = [], 0
+    parts, at = list[str](), 0
     for size in groups:
         parts.append(text[at : at + size])
         at += size
