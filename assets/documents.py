@@ -16,11 +16,12 @@ from assets.policies import (
     version,
 )
 from assets.sources import source_assets
-from headwater.documents import accounting, chunk, clean, parse, personal, raw
+from headwater.documents import accounting, anomalies, chunk, clean, parse, personal, raw
 from headwater.documents import duplicates as find
 from headwater.documents.parser_pool import ParserLimits
 from headwater.documents.sources import load_sources
 from headwater.documents.stage import StageStats
+from headwater.documents.suites import load_suite
 from headwater.records import digest_of
 from resources.environment import SettingsResource
 from resources.lake import LakeResource
@@ -29,6 +30,8 @@ from resources.lake import LakeResource
 _ACCOUNT = (
     "source", "documents", "indexed", "duplicates", "quarantined", "filtered", "unaccounted",
 )  # fmt: skip
+#: Metadata that the next builds are compared with.
+MEASURES = "measures"
 _common: dict[str, Any] = {
     "group_name": "documents",
     "partitions_def": shards,
@@ -92,6 +95,8 @@ def raw_documents(
         settings.document_pii,
         settings.document_pii_kinds,
         personal.PERSONAL_VERSION,
+        # Read here so that an edit has the documents checked again, and a mistake is named at once.
+        load_suite("documents", settings.expectations).digest,
         settings.parser_memory_mb,
         settings.parser_seconds,
         # A program that is installed later reads what was turned away without it.
@@ -117,6 +122,7 @@ def clean_documents(
         choices.max_text_chars,
         quality_filter=choices.quality_filter,
         personal=personal.policy_of(choices.document_pii, choices.document_pii_kinds),
+        suite=load_suite("documents", choices.expectations),
         limits=ParserLimits(memory_mb=choices.parser_memory_mb, seconds=choices.parser_seconds),
         children=choices.threads,
     )
@@ -184,6 +190,7 @@ def duplicates(settings: SettingsResource, lake: LakeResource) -> Any:
             "exact": stats.exact,
             "near": stats.near,
             "clusters": stats.clusters,
+            MEASURES: dg.MetadataValue.json(anomalies.measures(store)),
             "account": table(accounts, [*_ACCOUNT, "reasons"], limit=100),
             "left_out": table(
                 rows.to_pylist(), ["uri", "survivor", "similarity", "kind"], limit=100
@@ -195,7 +202,12 @@ def duplicates(settings: SettingsResource, lake: LakeResource) -> Any:
 @dg.asset(
     deps=[clean_documents, duplicates],
     kinds={"deltalake"},
-    code_version=version(chunk.STAGE_VERSION, settings.chunk_tokens, settings.embedding_model),
+    code_version=version(
+        chunk.STAGE_VERSION,
+        settings.chunk_tokens,
+        settings.embedding_model,
+        load_suite("chunks", settings.expectations).digest,
+    ),
     **_common,
 )
 def document_shards(

@@ -163,6 +163,11 @@ class Settings(BaseSettings):
         return self.root / "golden.yaml"
 
     @property
+    def expectations(self) -> Path:
+        """What this installation's people expect of documents and chunks, besides what is shipped."""
+        return self.root / "expectations"
+
+    @property
     def lake(self) -> Path:
         return self.root / "lake"
 
