@@ -16,11 +16,12 @@ from assets.policies import (
     version,
 )
 from assets.sources import source_assets
-from headwater.documents import accounting, chunk, clean, parse, raw
+from headwater.documents import accounting, anomalies, chunk, clean, parse, personal, raw
 from headwater.documents import duplicates as find
 from headwater.documents.parser_pool import ParserLimits
 from headwater.documents.sources import load_sources
 from headwater.documents.stage import StageStats
+from headwater.documents.suites import load_suite
 from headwater.records import digest_of
 from resources.environment import SettingsResource
 from resources.lake import LakeResource
@@ -29,6 +30,8 @@ from resources.lake import LakeResource
 _ACCOUNT = (
     "source", "documents", "indexed", "duplicates", "quarantined", "filtered", "unaccounted",
 )  # fmt: skip
+#: Metadata that the next builds are compared with.
+MEASURES = "measures"
 _common: dict[str, Any] = {
     "group_name": "documents",
     "partitions_def": shards,
@@ -89,6 +92,11 @@ def raw_documents(
         clean.STAGE_VERSION,
         settings.max_text_chars,
         settings.quality_filter,
+        settings.document_pii,
+        settings.document_pii_kinds,
+        personal.PERSONAL_VERSION,
+        # Read here so that an edit has the documents checked again, and a mistake is named at once.
+        load_suite("documents", settings.expectations).digest,
         settings.parser_memory_mb,
         settings.parser_seconds,
         # A program that is installed later reads what was turned away without it.
@@ -102,9 +110,10 @@ def clean_documents(
     """Parsed, normalised text with headings and language; what cannot be read is quarantined.
 
     Parsing is done by child processes with bounds of memory and time, and no network. Mojibake is
-    undone. Heuristics of quality that a document fails are noted on it (`quality_flags`), or turn
-    it away, as HEADWATER_QUALITY_FILTER says. The quarantine table names the reason for each
-    document that was turned away.
+    undone. Personal data is counted (`personal_data`), or replaced by the name of its kind, as
+    HEADWATER_DOCUMENT_PII says. Heuristics of quality that a document fails are noted on it
+    (`quality_flags`), or turn it away, as HEADWATER_QUALITY_FILTER says. The quarantine table names
+    the reason for each document that was turned away.
     """
     choices, store = settings.get(), lake.get()
     stats = clean.clean_documents(
@@ -112,11 +121,18 @@ def clean_documents(
         context.partition_keys,
         choices.max_text_chars,
         quality_filter=choices.quality_filter,
+        personal=personal.policy_of(choices.document_pii, choices.document_pii_kinds),
+        suite=load_suite("documents", choices.expectations),
         limits=ParserLimits(memory_mb=choices.parser_memory_mb, seconds=choices.parser_seconds),
         children=choices.threads,
     )
-    flags = accounting.flags(store)
-    return _result(context, stats, quality_flags=table(flags, ["source", "flag", "documents"], 50))
+    flags, held = accounting.flags(store), accounting.personal_data(store)
+    return _result(
+        context,
+        stats,
+        quality_flags=table(flags, ["source", "flag", "documents"], 50),
+        personal_data=table(held, ["source", "kind", "documents", "finds"], 50),
+    )
 
 
 @dg.asset(
@@ -174,6 +190,7 @@ def duplicates(settings: SettingsResource, lake: LakeResource) -> Any:
             "exact": stats.exact,
             "near": stats.near,
             "clusters": stats.clusters,
+            MEASURES: dg.MetadataValue.json(anomalies.measures(store)),
             "account": table(accounts, [*_ACCOUNT, "reasons"], limit=100),
             "left_out": table(
                 rows.to_pylist(), ["uri", "survivor", "similarity", "kind"], limit=100
@@ -185,7 +202,12 @@ def duplicates(settings: SettingsResource, lake: LakeResource) -> Any:
 @dg.asset(
     deps=[clean_documents, duplicates],
     kinds={"deltalake"},
-    code_version=version(chunk.STAGE_VERSION, settings.chunk_tokens, settings.embedding_model),
+    code_version=version(
+        chunk.STAGE_VERSION,
+        settings.chunk_tokens,
+        settings.embedding_model,
+        load_suite("chunks", settings.expectations).digest,
+    ),
     **_common,
 )
 def document_shards(

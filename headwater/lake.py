@@ -31,6 +31,7 @@ _text, _int, _bytes = pa.string(), pa.int64(), pa.large_binary()
 #: Access tags in order; null where there are none, as in rows older than the column.
 _TAGS = pa.list_(_text)
 _HEADINGS = pa.list_(pa.struct([("start", _int), ("level", _int), ("text", _text)]))
+_COUNTS = pa.list_(pa.struct([("kind", _text), ("count", _int)]))
 _SPANS = pa.list_(
     pa.struct(
         [
@@ -78,6 +79,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("quality_flags", pa.list_(_text)),
             ("folded_digest", _text),
             ("signature", _bytes),
+            ("personal_data", _COUNTS),
         ]
     ),
     "quarantine": pa.schema(

@@ -85,6 +85,14 @@ class Heading:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PersonalCount:
+    """How often a document's text holds one kind of personal data."""
+
+    kind: str  # as Presidio names it: "EMAIL_ADDRESS", ...
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CleanDocument:
     """Parsed and normalised text (UTF-8), with the headings that structure it."""
 
@@ -102,6 +110,8 @@ class CleanDocument:
     quality_flags: tuple[str, ...] = ()  # heuristics of quality that it fails
     folded_digest: str = ""  # of the text with whitespace folded
     signature: bytes = b""  # MinHash; see headwater.documents.signature
+    # by kind, in order; None where nothing was looked for
+    personal_data: tuple[PersonalCount, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -74,6 +74,16 @@ class Settings(BaseSettings):
         description="What is done about documents that fail heuristics of quality, which were made for"
         " the web: nothing, a note on the document, or quarantine.",
     )
+    document_pii: Literal["off", "report", "redact"] = Field(
+        default="report",
+        description="What is done about personal data in documents: nothing, a count on the document,"
+        " or placeholders in its place (docs/documents.md).",
+    )
+    document_pii_kinds: str = Field(
+        default="",
+        description="Kinds of personal data, by spaces or commas; empty is all that patterns tell."
+        " PERSON and LOCATION take a language model, and time.",
+    )
     duplicate_threshold: float = Field(
         default=0.8,
         ge=0.7,
@@ -152,6 +162,11 @@ class Settings(BaseSettings):
     def golden_file(self) -> Path:
         """Questions that this installation's people wrote or confirmed."""
         return self.root / "golden.yaml"
+
+    @property
+    def expectations(self) -> Path:
+        """What this installation's people expect of documents and chunks, besides what is shipped."""
+        return self.root / "expectations"
 
     @property
     def lake(self) -> Path:

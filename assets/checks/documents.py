@@ -1,13 +1,17 @@
 """Great Expectations on documents and chunks; a failure stops what is downstream."""
 
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import dagster as dg
 
-from assets.documents import clean_documents, document_shards
+from assets.documents import MEASURES, clean_documents, document_shards, duplicates
 from assets.partitions import settings
 from assets.policies import table
 from headwater.documents import quality
+from headwater.documents.anomalies import LEAST_BUILDS, MOST_BUILDS, anomalies
+from headwater.documents.suites import load_suite
 from resources.lake import LakeResource
 
 
@@ -32,10 +36,49 @@ def _result(result: quality.QualityResult) -> dg.AssetCheckResult:
 @dg.asset_check(asset=clean_documents, blocking=True)
 def documents_meet_expectations(lake: LakeResource) -> dg.AssetCheckResult:
     """Unique URIs, text within bounds, known language, well-formed digests."""
-    return _result(quality.validate_documents(lake.get()))
+    suite = load_suite("documents", settings.expectations)
+    return _result(quality.validate_documents(lake.get(), suite))
 
 
 @dg.asset_check(asset=document_shards, blocking=True)
 def chunks_meet_expectations(lake: LakeResource) -> dg.AssetCheckResult:
     """Unique ids, tokens within the bound, spans that follow one another without a gap."""
-    return _result(quality.validate_chunks(lake.get(), max_tokens=settings.chunk_tokens))
+    suite = load_suite("chunks", settings.expectations)
+    result = quality.validate_chunks(lake.get(), settings.chunk_tokens, suite)
+    return _result(result)
+
+
+@dg.asset_check(asset=duplicates)
+def corpus_is_as_usual(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+    """A warning where volume, length, duplicates or languages are unlike those of earlier builds.
+
+    Bounds are five median absolute deviations (scaled) around the median of the last builds, and at
+    least a tenth of it, or five points of a share. Nothing is said before the sixth build.
+    """
+    records = context.instance.fetch_materializations(duplicates.key, limit=MOST_BUILDS + 1).records
+    builds = [_measures(record.asset_materialization) for record in records]
+    now, *earlier = [build for build in builds if build] or [{}]
+    found = anomalies(now, earlier)
+    description = "; ".join(map(str, found)) or "nothing is unusual"
+    if len(earlier) < LEAST_BUILDS:
+        description = f"{len(earlier)} earlier builds are known, {LEAST_BUILDS} are compared with"
+    rows = [asdict(each) for each in found]
+    return dg.AssetCheckResult(
+        passed=not found,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={
+            "builds": len(earlier),
+            "unusual": table(rows, ["measure", "value", "median", "low", "high"]),
+        },
+        description=description,
+    )
+
+
+def _measures(materialization: dg.AssetMaterialization | None) -> dict[str, float]:
+    """What a build measured; nothing where it was made before there was such a thing."""
+    metadata: Mapping[str, Any] = materialization.metadata if materialization else {}
+    kept = metadata.get(MEASURES)
+    value = kept.value if kept else None
+    if not isinstance(value, Mapping):
+        return {}
+    return {str(name): float(each) for name, each in value.items()}

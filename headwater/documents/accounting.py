@@ -63,3 +63,17 @@ def flags(lake: Lake) -> list[dict[str, Any]]:
         counts.update((row["source"], flag) for flag in row["quality_flags"] or ())
     found = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return [{"source": source, "flag": flag, "documents": count} for (source, flag), count in found]
+
+
+def personal_data(lake: Lake) -> list[dict[str, Any]]:
+    """How many documents of each source hold which kind of personal data, and how often."""
+    documents: Counter[tuple[str, str]] = Counter()
+    finds: Counter[tuple[str, str]] = Counter()
+    for row in lake.read("clean_documents", columns=["source", "personal_data"]).to_pylist():
+        for held in row["personal_data"] or ():
+            documents[row["source"], held["kind"]] += 1
+            finds[row["source"], held["kind"]] += held["count"]
+    return [
+        {"source": source, "kind": kind, "documents": documents[source, kind], "finds": count}
+        for (source, kind), count in sorted(finds.items(), key=lambda item: (-item[1], item[0]))
+    ]

@@ -1,11 +1,11 @@
 """Great Expectations over documents and chunks: what must hold before anything is built on them.
 
-Suites are data: an expectation's class and its arguments. A failed expectation of severity
-"warning" is reported and blocks nothing.
+What is asked is in files (`headwater.documents.suites`); here are the tables that it is asked of, and
+what a failure names. One that is to warn is reported and blocks nothing.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,48 +13,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from headwater.documents.duplicates import survivors
+from headwater.documents.suites import Expectation, Suite, load_suite
+from headwater.errors import HeadwaterError
 from headwater.lake import Lake
 
 #: As many failing rows are reported, over all expectations of a suite.
 MAX_FAILING_ROWS = 20
-_SHA256 = r"^[0-9a-f]{64}$"
-
-Expectation = tuple[str, dict[str, Any]]
-
-DOCUMENTS: tuple[Expectation, ...] = (
-    ("ExpectTableRowCountToBeBetween", {"min_value": 1}),
-    ("ExpectColumnValuesToNotBeNull", {"column": "uri"}),
-    ("ExpectColumnValuesToBeUnique", {"column": "uri"}),
-    ("ExpectColumnValuesToMatchRegex", {"column": "uri", "regex": r"^[A-Za-z][\w+.-]*://"}),
-    ("ExpectColumnValuesToMatchRegex", {"column": "shard", "regex": r"^[0-9a-f]{2}$"}),
-    ("ExpectColumnValueLengthsToBeBetween", {"column": "title", "min_value": 1, "max_value": 160}),
-    ("ExpectColumnValuesToBeBetween", {"column": "characters", "min_value": 1}),
-    ("ExpectColumnValuesToMatchRegex", {"column": "language", "regex": r"^[a-z]{2,3}$"}),
-    ("ExpectColumnValuesToMatchRegex", {"column": "digest", "regex": _SHA256}),
-    ("ExpectColumnValuesToMatchRegex", {"column": "input_digest", "regex": _SHA256}),
-    (
-        "ExpectColumnValuesToBeBetween",
-        {"column": "unreadable_share", "max_value": 0.01, "severity": "warning"},
-    ),
+#: Read of `clean_documents` for the table that a suite is asked of.
+DOCUMENT_COLUMNS = (
+    "uri", "source", "shard", "title", "language", "licence", "headings", "input_digest", "digest",
+    "text",
+)  # fmt: skip
+#: The chunks of a document cover all of its text: what an index is believed for, so no choice.
+_COVERAGE = Expectation.model_validate(
+    {"expect": "ExpectColumnValuesToBeInSet", "column": "uncovered_bytes", "value_set": [0]}
 )
-CHUNKS: tuple[Expectation, ...] = (
-    ("ExpectTableRowCountToBeBetween", {"min_value": 1}),
-    ("ExpectColumnValuesToNotBeNull", {"column": "id"}),
-    ("ExpectColumnValuesToBeUnique", {"column": "id"}),
-    ("ExpectColumnValuesToNotBeNull", {"column": "uri"}),
-    ("ExpectColumnValuesToBeInSet", {"column": "document_exists", "value_set": [True]}),
-    (
-        "ExpectColumnPairValuesAToBeGreaterThanB",
-        {"column_A": "end", "column_B": "start"},
-    ),
-    ("ExpectColumnValuesToBeInSet", {"column": "gap_before", "value_set": [0]}),
-    ("ExpectColumnValueLengthsToBeBetween", {"column": "text", "min_value": 1}),
-    ("ExpectColumnValuesToMatchRegex", {"column": "embed_digest", "regex": _SHA256}),
-    ("ExpectColumnValuesToMatchRegex", {"column": "digest", "regex": _SHA256}),
-)
-COVERAGE: tuple[Expectation, ...] = (
-    ("ExpectColumnValuesToBeInSet", {"column": "uncovered_bytes", "value_set": [0]}),
-)
+_CLASSES = "https://greatexpectations.io/expectations"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,38 +46,98 @@ class QualityResult:
     statistics: dict[str, Any]
 
 
-def validate_documents(lake: Lake) -> QualityResult:
-    """Validate all of `clean_documents`."""
-    columns = ["uri", "shard", "title", "language", "input_digest", "digest", "text"]
-    table = lake.read("clean_documents", columns=columns)
-    characters = pc.utf8_length(table["text"])
-    unreadable = pc.count_substring(table["text"], "\ufffd")
-    share = pc.divide(unreadable.cast(pa.float64()), pc.max_element_wise(characters, 1))
-    table = table.drop_columns(["text"]).append_column("characters", characters)
-    return _validate("documents", table.append_column("unreadable_share", share), DOCUMENTS)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Broken:
+    """What fails of a suite that quarantines: single documents, by URI, and all together."""
+
+    documents: dict[str, str]
+    together: list[str]
 
 
-def validate_chunks(lake: Lake, max_tokens: int = 254) -> QualityResult:
+def validate_documents(lake: Lake, suite: Suite | None = None) -> QualityResult:
+    """Validate all of `clean_documents`.
+
+    Args:
+        suite: default the shipped one. What it has quarantined was asked of each shard before.
+    """
+    table = lake.read("clean_documents", columns=list(DOCUMENT_COLUMNS))
+    checked = (suite or load_suite("documents")).checked
+    return _validate(checked, document_table(table, checked))
+
+
+def validate_chunks(lake: Lake, max_tokens: int = 254, suite: Suite | None = None) -> QualityResult:
     """Validate all of `document_shards`: bounds, and that the spans join to whole documents.
 
     Args:
         max_tokens: the bound that chunks were made with.
+        suite: default the shipped one.
     """
-    columns = ["id", "uri", "ordinal", "start", "end", "text", "tokens", "embed_digest", "digest"]
-    table = lake.read("document_shards", columns=columns)
+    columns = ["id", "uri", "source", "ordinal", "start", "end", "text", "tokens", "embed_digest"]
+    table = lake.read("document_shards", columns=[*columns, "digest"])
     table = table.sort_by([("uri", "ascending"), ("ordinal", "ascending")])
     documents = _coverage(lake, table)
     exists = pc.is_in(table["uri"], documents["uri"].combine_chunks())
     table = table.append_column("document_exists", exists).append_column("gap_before", _gaps(table))
-    bound = {"column": "tokens", "min_value": 1, "max_value": max_tokens}
-    chunks = _validate("chunks", table, (*CHUNKS, ("ExpectColumnValuesToBeBetween", bound)))
-    coverage = _validate("coverage", documents, COVERAGE)
+    bound = Expectation.model_validate(
+        {
+            "expect": "ExpectColumnValuesToBeBetween", "column": "tokens",
+            "min_value": 1, "max_value": max_tokens,
+        }
+    )  # fmt: skip
+    asked = suite or load_suite("chunks")
+    bounded = Suite("chunks", (*asked.entries, ("the bound on tokens", bound)))
+    chunks = _validate(bounded, table)
+    whole = Suite("chunks", (("the coverage of documents", _COVERAGE),))
+    coverage = _validate(whole, documents)
     return QualityResult(
         success=chunks.success and coverage.success,
         expectations=chunks.expectations + coverage.expectations,
         failing_rows=(chunks.failing_rows + coverage.failing_rows)[:MAX_FAILING_ROWS],
         statistics={**chunks.statistics, "documents": documents.num_rows},
     )
+
+
+def document_table(table: pa.Table, suite: Suite) -> pa.Table:
+    """Rows of `clean_documents` (`DOCUMENT_COLUMNS`) as the table that a suite is asked of."""
+    text, characters = table["text"], pc.utf8_length(table["text"])
+    unreadable = pc.count_substring(text, "\ufffd")
+    share = pc.divide(unreadable.cast(pa.float64()), pc.max_element_wise(characters, 1))
+    asked = table.drop_columns(["text", "headings"]).append_column("characters", characters)
+    asked = asked.append_column("unreadable_share", share)
+    if suite.names("headings"):
+        asked = asked.append_column("headings", pc.list_value_length(table["headings"]))
+    if suite.names("words"):
+        asked = asked.append_column("words", pc.count_substring_regex(text, r"\S+"))
+    return asked
+
+
+def broken(suite: Suite, table: pa.Table) -> Broken:
+    """What of a shard's documents (`document_table`) fails a suite that quarantines.
+
+    Raises:
+        HeadwaterError: an expectation cannot be asked of this table.
+    """
+    documents: dict[str, str] = {}
+    together: list[str] = []
+    for outcome in _outcomes(suite, table, "COMPLETE"):
+        for result in outcome.results:
+            if result.success:
+                continue
+            if not result.result:
+                raise HeadwaterError(
+                    f"{result.expectation_config.meta['place']} could not be asked of the documents:"
+                    f" {_fault(result.exception_info)}.",
+                    mend="Correct its arguments.",
+                )
+            found = result.to_json_dict()
+            summary, _ = _summary(found)
+            named = " on ".join(filter(None, (summary["expectation"], summary["column"])))
+            rows = found["result"].get("unexpected_index_list")
+            if rows is None:
+                together.append(f"{named}: {summary['observed']}")
+            for row in rows or ():
+                documents.setdefault(str(row["uri"]), named)
+    return Broken(documents=documents, together=together)
 
 
 def _coverage(lake: Lake, chunks: pa.Table) -> pa.Table:
@@ -129,34 +163,75 @@ def _gaps(chunks: pa.Table) -> pa.Array:
     return pa.array(gaps, pa.int64())
 
 
-def _validate(name: str, table: pa.Table, expectations: Sequence[Expectation]) -> QualityResult:
+def _validate(suite: Suite, table: pa.Table) -> QualityResult:
+    summaries, failing, statistics = [], list[dict[str, Any]](), Counter[str]()
+    for outcome in _outcomes(suite, table, "SUMMARY"):
+        for result in outcome.results:
+            summary, rows = _summary(result.to_json_dict())
+            summaries.append(summary)
+            failing += rows
+        for name in ("evaluated_expectations", "successful_expectations"):
+            statistics[name] += outcome.statistics[name]
+    return QualityResult(
+        success=all(entry["success"] or entry["severity"] == "warning" for entry in summaries),
+        expectations=summaries,
+        failing_rows=failing[:MAX_FAILING_ROWS],
+        statistics={"rows": table.num_rows, **statistics},
+    )
+
+
+def _outcomes(suite: Suite, table: pa.Table, form: str) -> Iterator[Any]:
+    """What comes out for all sources, and then for each choice of them.
+
+    Sources of which there are no rows are asked nothing.
+    """
     import great_expectations as gx
     from great_expectations.data_context.types.base import ProgressBarsConfig
 
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
-    asset = context.data_sources.add_pandas(name).add_dataframe_asset(name)
-    batch = asset.add_batch_definition_whole_dataframe(name).get_batch(
-        batch_parameters={"dataframe": table.to_pandas()}
-    )
-    suite = gx.ExpectationSuite(name=name)
-    for kind, arguments in expectations:
-        suite.add_expectation(getattr(gx.expectations, kind)(**arguments))
-    outcome = batch.validate(
-        suite,
-        result_format={"result_format": "SUMMARY", "unexpected_index_column_names": ["uri"]},
-    )
-    summaries, failing = [], list[dict[str, Any]]()
-    for result in outcome.results:
-        summary, rows = _summary(result.to_json_dict())
-        summaries.append(summary)
-        failing += rows
-    return QualityResult(
-        success=all(entry["success"] or entry["severity"] == "warning" for entry in summaries),
-        expectations=summaries,
-        failing_rows=failing[:MAX_FAILING_ROWS],
-        statistics={"rows": table.num_rows, **outcome.statistics},
-    )
+    by_sources: dict[tuple[str, ...], list[tuple[str, Expectation]]] = {}
+    for place, entry in suite.entries:
+        by_sources.setdefault(entry.sources, []).append((place, entry))
+    for number, (sources, entries) in enumerate(by_sources.items()):
+        rows = table
+        if sources:
+            rows = table.filter(pc.is_in(table["source"], pa.array(sources, pa.string())))
+            if not rows.num_rows:
+                continue
+        name = f"{suite.name}_{number}"
+        asset = context.data_sources.add_pandas(name).add_dataframe_asset(name)
+        batch = asset.add_batch_definition_whole_dataframe(name).get_batch(
+            batch_parameters={"dataframe": rows.to_pandas()}
+        )
+        asked = gx.ExpectationSuite(name=name)
+        for place, entry in entries:
+            asked.add_expectation(_built(gx, place, entry))
+        yield batch.validate(
+            asked,
+            result_format={"result_format": form, "unexpected_index_column_names": ["uri"]},
+        )
+
+
+def _fault(info: Any) -> str:
+    """What went wrong in asking, of one exception or of one a metric."""
+    told = [info] if "exception_message" in info else list(info.values())
+    messages = [each.get("exception_message") for each in told if isinstance(each, dict)]
+    return str(next(filter(None, messages), "it has no result"))
+
+
+def _built(gx: Any, place: str, entry: Expectation) -> Any:
+    kind = getattr(gx.expectations, entry.expect, None)
+    if kind is None:
+        raise HeadwaterError(
+            f"{place}: Great Expectations has no such expectation.", mend=f"See {_CLASSES}."
+        )
+    severity = "warning" if entry.on_failure == "warn" else "critical"
+    try:
+        return kind(**entry.arguments, severity=severity, meta={"place": place})
+    except (TypeError, ValueError) as error:
+        told = " ".join(str(error).split())
+        raise HeadwaterError(f"{place}: {told}.", mend=f"See {_CLASSES}.") from error
 
 
 def _summary(result: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:

@@ -8,13 +8,13 @@ policy that it was judged with.
 import json
 from importlib import resources
 from pathlib import Path
-from typing import Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from headwater.errors import HeadwaterError, IntegrityError
 from headwater.files import write_atomic
+from headwater.personal_data import NAMED, Entity
 from headwater.records import digest_bytes
 from headwater.settings import Settings
 
@@ -23,14 +23,6 @@ from headwater.settings import Settings
 GUARD_VERSION = "guard/1"
 #: What a release without guards names.
 NO_GUARDRAILS = "none/1"
-
-#: What Presidio recognises, by a pattern or, the last two, with a language model.
-Entity = Literal[
-    "EMAIL_ADDRESS", "PHONE_NUMBER", "CREDIT_CARD", "IBAN_CODE", "US_SSN", "CRYPTO", "IP_ADDRESS",
-    "PERSON", "LOCATION",
-]  # fmt: skip
-#: Entities that only the language model finds; it needs the whole sentence.
-NAMED: frozenset[Entity] = frozenset(("PERSON", "LOCATION"))
 
 
 class _Model(BaseModel):

@@ -11,7 +11,12 @@ from assets.checks.datasets import (
     no_restricted_pairs,
     no_restricted_rows,
 )
-from assets.checks.documents import chunks_meet_expectations, documents_meet_expectations
+from assets.checks.documents import (
+    chunks_meet_expectations,
+    corpus_is_as_usual,
+    documents_meet_expectations,
+)
+from assets.documents import MEASURES
 from headwater.lake import Lake, rows_to_table
 from headwater.records import digest_of
 from resources.lake import LakeResource
@@ -82,6 +87,22 @@ def test_chunks_meet_expectations(lake, resource, broken):
     bad = rows_to_table("document_shards", [chunk(**broken)])
     lake.replace("document_shards", bad, keys=["00"])
     assert not chunks_meet_expectations(resource).passed
+
+
+def test_an_unusual_corpus_warns():
+    with dg.DagsterInstance.ephemeral() as instance:
+        context = dg.build_asset_check_context(instance=instance)
+        assert "0 earlier builds" in corpus_is_as_usual(context).description
+        for documents in (100, 101, 102, 103, 104, 105, 20):
+            measured = {MEASURES: dg.MetadataValue.json({"documents": documents})}
+            instance.report_runless_asset_event(
+                dg.AssetMaterialization("duplicates", metadata=measured)
+            )
+            result = corpus_is_as_usual(context)
+            assert result.passed == (documents > 20)
+            assert result.severity is dg.AssetCheckSeverity.WARN
+        assert "documents is 20" in result.description
+        assert result.metadata["builds"].value == 6
 
 
 def test_the_firewall_reads_the_table_itself(lake, resource):

@@ -1,0 +1,148 @@
+"""What the cleaning finds of planted personal data, and what it wrongly finds in a technical text.
+
+Planted by code (`benchmarks.planted`), parsed and redacted as a build would; found is a value of
+which nothing is left in text, title or headings, and exact where nothing else was taken.
+False are all finds in Python's language reference: it holds no personal data. `python -m
+benchmarks.document_pii --json`; `--names` adds names of people and places, which takes a language
+model and a minute or two. It fails below a recall of 0.98.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pydoc_data.topics import topics
+from typing import Any
+
+from benchmarks.planted import BEYOND, NAMES, Planted, planted
+from headwater.documents.clean import language_of
+from headwater.documents.parse import parse
+from headwater.documents.parsed import Parsed
+from headwater.documents.personal import PATTERNED, PersonalPolicy, find, screen
+from headwater.personal_data import Entity
+from headwater.settings import quiet_libraries
+
+PER_FORM = 12
+#: Planted data that must be found.
+LEAST_RECALL = 0.98
+_SHOWN = 20
+
+
+def measure(per_form: int = PER_FORM, *, names: bool = False) -> dict[str, Any]:
+    """Every figure of the report.
+
+    Args:
+        per_form: documents for each way of writing.
+        names: also those of people and places.
+    """
+    quiet_libraries()
+    patterns = PersonalPolicy(redact=True)
+    found = {
+        **_planted(planted(per_form), patterns),
+        "beyond": {
+            f"{kind}, {form}": f"{hits} of {count}"
+            for (kind, form), (hits, count) in _by_form(planted(per_form, BEYOND), patterns).items()
+        },
+        "reference": _reference(PATTERNED),
+    }
+    if names:
+        named: tuple[Entity, ...] = ("PERSON", "LOCATION")
+        people = PersonalPolicy(redact=True, kinds=named)
+        found["names"] = {
+            **_planted(planted(5 * per_form, NAMES), people),
+            "reference": _reference(named),
+        }
+    return found
+
+
+def _planted(documents: Iterable[Planted], policy: PersonalPolicy) -> dict[str, Any]:
+    totals: Counter[str] = Counter()
+    hits: Counter[str] = Counter()
+    exact: Counter[str] = Counter()
+    missed, seconds = list[dict[str, str]](), 0.0
+    for each in documents:
+        parsed = _parsed(each)
+        began = time.perf_counter()
+        done, _ = screen(parsed, policy, "en")
+        seconds += time.perf_counter() - began
+        totals[each.kind] += 1
+        if _is_gone(each, done):
+            hits[each.kind] += 1
+        else:
+            missed.append({"kind": each.kind, "form": each.form, "value": each.value})
+        exact[each.kind] += done.text == parsed.text.replace(each.value, f"<{each.kind}>")
+    return {
+        "planted": totals.total(),
+        "recall": round(hits.total() / totals.total(), 4),
+        "exact": round(exact.total() / totals.total(), 4),
+        "by_kind": {
+            kind: {
+                "planted": count,
+                "recall": round(hits[kind] / count, 4),
+                "exact": round(exact[kind] / count, 4),
+            }
+            for kind, count in totals.items()
+        },
+        "missed": missed,
+        "ms_per_document": round(1000 * seconds / totals.total(), 2),
+    }
+
+
+def _by_form(
+    documents: Iterable[Planted], policy: PersonalPolicy
+) -> dict[tuple[str, str], tuple[int, int]]:
+    found: dict[tuple[str, str], tuple[int, int]] = {}
+    for each in documents:
+        hits, count = found.get((each.kind, each.form), (0, 0))
+        gone = _is_gone(each, screen(_parsed(each), policy, "en")[0])
+        found[each.kind, each.form] = (hits + gone, count + 1)
+    return found
+
+
+def _parsed(document: Planted) -> Parsed:
+    parsed = parse(document.text.encode(), "text/markdown", "planted:///notes.md")
+    assert document.value in parsed.text, f"{document.value!r} was not planted: {document.text}"
+    return parsed
+
+
+def _is_gone(document: Planted, done: Parsed) -> bool:
+    labels = (done.title, *(heading.text for heading in done.headings))
+    return not any(document.value in text for text in (done.text, *labels))
+
+
+def _reference(kinds: Sequence[Entity]) -> dict[str, Any]:
+    """What is found in the language reference, all of it wrongly."""
+    words, seconds, finds, examples = 0, 0.0, Counter[str](), list[str]()
+    for topic in sorted(topics):
+        text = parse(topics[topic].encode(), "text/plain", f"pydoc://topics/{topic}").text
+        words += len(text.split())
+        began = time.perf_counter()
+        found = find(text, kinds, language_of(text))
+        seconds += time.perf_counter() - began
+        finds.update(each.kind for each in found)
+        examples += [f"{topic}: {text[each.start : each.end]}" for each in found]
+    return {
+        "documents": len(topics),
+        "words": words,
+        "finds": dict(finds),
+        "per_1000_words": round(1000 * finds.total() / words, 4),
+        "examples": examples[:_SHOWN],
+        "seconds": round(seconds, 2),
+    }
+
+
+def main() -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.document_pii", description=__doc__)
+    parser.add_argument("--names", action="store_true")
+    parser.add_argument("--json", action="store_true", help="one JSON object on the last line")
+    chosen = parser.parse_args()
+    found = measure(names=chosen.names)
+    print(json.dumps(found) if chosen.json else json.dumps(found, indent=2, ensure_ascii=False))
+    sys.exit(0 if found["recall"] >= LEAST_RECALL else 1)
+
+
+if __name__ == "__main__":
+    main()
