@@ -368,8 +368,10 @@ class Lake:
             version: read as of this version.
         """
         schema = _schema(name, columns)
+        if where is not None and any(not values for values in where.values()):
+            return schema.empty_table()
         table = self._open(name, version)
-        if table is None or (where is not None and any(not v for v in where.values())):
+        if table is None:
             return schema.empty_table()
         if version is None:
             self._bases[name] = table.version()

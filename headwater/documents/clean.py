@@ -15,6 +15,7 @@ from typing import Any, Literal
 from headwater.documents.parse import PARSER_VERSION, needs_program, parse, tools
 from headwater.documents.parsed import Parsed, Rejected, fold
 from headwater.documents.parser_pool import LIMIT_REASONS, ParserLimits, ParserPool, Unparsed
+from headwater.documents.rest import Rest
 from headwater.documents.signals import SIGNALS_VERSION, findings
 from headwater.documents.signature import SIGNATURE_VERSION, signature
 from headwater.documents.stage import (
@@ -23,6 +24,7 @@ from headwater.documents.stage import (
     ShardWriter,
     StageStats,
     as_it_stands,
+    at_rest,
     quarantined,
     stage_stats,
     with_retired,
@@ -73,30 +75,30 @@ def clean_documents(
         return as_it_stands(lake, OUTPUT, shards)
     limits = limits or ParserLimits()
     shards = with_retired(lake, "clean_documents", "raw_documents", shards)
-    where = {"shard": shards}
-    columns = [*_LIGHT, "access"]
-    raw_rows = lake.read("raw_documents", columns=columns, where=where).to_pylist()
-    stored = lake.read("clean_documents", columns=["uri", "shard", "input_digest"], where=where)
-    digests = {row["uri"]: row["input_digest"] for row in stored.to_pylist()}
+    versions = [STAGE_VERSION, PARSER_VERSION, SIGNATURE_VERSION, SIGNALS_VERSION]
+    # Of the programs that a parser starts there is one, which reads pictures.
+    program = tools("image/png")
+    made_with = [versions, max_text_chars, quality_filter, limits.digest, program]
+    rest = Rest(lake, "clean_documents", ["raw_documents", "quarantine"], made_with)
+    counts = {shard: ShardCounts(**(rest.counts(shard) or {})) for shard in shards}
+    awake = [shard for shard in shards if rest.counts(shard) is None]
     in_quarantine = {
-        **quarantined(lake, "filter", shards),
-        **quarantined(lake, "clean", shards),
+        **quarantined(lake, "filter", awake),
+        **quarantined(lake, "clean", awake),
     }
 
     writer = ShardWriter(lake, "clean_documents")
     rejected: list[dict[str, Any]] = []
-    counts = {shard: ShardCounts() for shard in shards}
-    by_shard: dict[str, list[dict[str, Any]]] = {shard: [] for shard in shards}
-    for row in raw_rows:
-        by_shard[row["shard"]].append(row)
-    held: dict[str, set[str]] = {shard: set() for shard in shards}
-    for row in stored.to_pylist():
-        held[row["shard"]].add(row["uri"])
-
+    raw = lake.snapshot("raw_documents").partitions(awake, [*_LIGHT, "access"])
+    stored = lake.snapshot("clean_documents").partitions(awake, ["uri", "input_digest"])
+    both = zip(raw, stored, strict=True)
     with ParserPool(limits, children) as pool:
-        for shard in track(shards, what="parsing documents"):
+        for (shard, rows), (_, held) in track(both, what="parsing documents", total=len(awake)):
             count, keep, changed = counts[shard], set[str](), dict[str, str]()
-            for row in by_shard[shard]:
+            digests = dict(
+                zip(held["uri"].to_pylist(), held["input_digest"].to_pylist(), strict=True)
+            )
+            for row in rows.to_pylist():
                 input_digest = _input_digest(row, max_text_chars, quality_filter)
                 before = in_quarantine.get(row["uri"])
                 if digests.get(row["uri"]) == input_digest:
@@ -122,18 +124,20 @@ def clean_documents(
                     count.quarantined += 1
                 else:
                     new.append(asdict(outcome))
-            count.seen = len(by_shard[shard])
+            count.seen = len(rows)
             count.processed = len(changed)
             count.reused = count.seen - count.processed
-            gone = held[shard] - keep
+            gone = digests.keys() - keep
             count.removed = len(gone - {row["uri"] for row in new})
             if new or gone:
                 writer.replace(shard, keep, new)
     writer.flush()
     for stage in OUTPUT.stages:
         mine = [row for row in rejected if row["stage"] == stage]
-        write_quarantine(lake, stage, shards, mine)
-    return stage_stats(writer, OUTPUT, counts)
+        write_quarantine(lake, stage, awake, mine)
+    stats = stage_stats(writer, OUTPUT, counts)
+    rest.keep({shard: at_rest(counts[shard]) for shard in awake}, awake)
+    return stats
 
 
 def _input_digest(row: dict[str, Any], max_text_chars: int, quality_filter: QualityFilter) -> str:
