@@ -19,12 +19,12 @@ import numpy.typing as npt
 PER_FILE = 5_000
 #: Every so many documents, one is a near-duplicate of an earlier one.
 COPY_EVERY = 5
-#: Words of a document: density falls with the power -1.5 between these, which makes 500 on average.
-SHORTEST, LONGEST = 50, 5_000
+#: Words of a document: density falls with the power -1.5 between these, which makes 300 on average.
+SHORTEST, LONGEST = 30, 3_000
 #: Words of the vocabulary; the frequency of the n-th is proportional to 1 / (n + 2.7), as
 #: Mandelbrot has it.
 VOCABULARY, SHIFT = 20_000, 2.7
-#: Of a copy one word in so many is another.
+#: Of a copy one word in so many is another; of a shorter one the last word.
 CHANGED = 100
 
 Words = npt.NDArray[np.intp]
@@ -48,7 +48,8 @@ class Corpus:
         random = self._random(number, 1)
         words = self._words(number)
         if self.is_copy(number):
-            at = random.choice(len(words), len(words) // CHANGED, replace=False)
+            changed = random.choice(len(words), len(words) // CHANGED, replace=False)
+            at = changed if len(changed) else np.array([len(words) - 1])
             words[at] = random.integers(VOCABULARY, size=len(at))
         if self.is_edited(number):
             words[random.integers(len(words))] = random.integers(VOCABULARY)

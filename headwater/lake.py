@@ -258,10 +258,14 @@ class Snapshot:
             return
         actions = table.get_add_actions()
         paths = actions.column("path").to_pylist()
-        rows = actions.column("num_records").to_pylist() if paths else []
-        prefix = f"{PARTITIONED[name]}=" if name in PARTITIONED else None
-        for path, count in sorted(zip(paths, rows, strict=True)):
-            key = path.split("/")[0].removeprefix(prefix) if prefix else ""
+        if not paths:
+            return
+        rows = actions.column("num_records").to_pylist()
+        keys = [""] * len(paths)
+        if name in PARTITIONED:
+            values = pa.chunked_array(actions.column("partition")).to_pylist()
+            keys = [value[PARTITIONED[name]] for value in values]
+        for path, key, count in sorted(zip(paths, keys, rows, strict=True)):
             self.files.setdefault(key, []).append(path)
             self.sizes[key] += int(count)
 

@@ -5,7 +5,7 @@ Suites are data: an expectation's class and its arguments. A failed expectation 
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from headwater.documents.duplicates import survivors
-from headwater.lake import Lake
+from headwater.lake import SCHEMAS, Lake
 
 #: As many failing rows are reported, over all expectations of a suite.
 MAX_FAILING_ROWS = 20
@@ -73,14 +73,17 @@ class QualityResult:
 
 
 def validate_documents(lake: Lake) -> QualityResult:
-    """Validate all of `clean_documents`."""
+    """Validate all of `clean_documents`; texts are measured a shard at a time."""
     columns = ["uri", "shard", "title", "language", "input_digest", "digest", "text"]
-    table = lake.read("clean_documents", columns=columns)
-    characters = pc.utf8_length(table["text"])
-    unreadable = pc.count_substring(table["text"], "\ufffd")
-    share = pc.divide(unreadable.cast(pa.float64()), pc.max_element_wise(characters, 1))
-    table = table.drop_columns(["text"]).append_column("characters", characters)
-    return _validate("documents", table.append_column("unreadable_share", share), DOCUMENTS)
+
+    def measured(table: pa.Table) -> pa.Table:
+        characters = pc.utf8_length(table["text"])
+        unreadable = pc.count_substring(table["text"], "\ufffd")
+        share = pc.divide(unreadable.cast(pa.float64()), pc.max_element_wise(characters, 1))
+        table = table.drop_columns(["text"]).append_column("characters", characters)
+        return table.append_column("unreadable_share", share)
+
+    return _validate("documents", _by_shard(lake, "clean_documents", columns, measured), DOCUMENTS)
 
 
 def validate_chunks(lake: Lake, max_tokens: int = 254) -> QualityResult:
@@ -90,7 +93,13 @@ def validate_chunks(lake: Lake, max_tokens: int = 254) -> QualityResult:
         max_tokens: the bound that chunks were made with.
     """
     columns = ["id", "uri", "ordinal", "start", "end", "text", "tokens", "embed_digest", "digest"]
-    table = lake.read("document_shards", columns=columns)
+
+    def light(table: pa.Table) -> pa.Table:
+        # Of a text it is asked whether there is any.
+        begun = pc.utf8_slice_codeunits(table["text"], 0, 1)
+        return table.set_column(columns.index("text"), "text", begun)
+
+    table = _by_shard(lake, "document_shards", columns, light)
     table = table.sort_by([("uri", "ascending"), ("ordinal", "ascending")])
     documents = _coverage(lake, table)
     exists = pc.is_in(table["uri"], documents["uri"].combine_chunks())
@@ -106,15 +115,29 @@ def validate_chunks(lake: Lake, max_tokens: int = 254) -> QualityResult:
     )
 
 
+def _by_shard(
+    lake: Lake, name: str, columns: list[str], make: Callable[[pa.Table], pa.Table]
+) -> pa.Table:
+    """What is made of each shard of a table, in one: texts of one shard are in memory at a time."""
+    stored = lake.snapshot(name)
+    empty = make(pa.schema([SCHEMAS[name].field(each) for each in columns]).empty_table())
+    parts = (make(stored.partition(shard, columns)) for shard in sorted(stored.files))
+    return pa.concat_tables([empty, *parts])
+
+
 def _coverage(lake: Lake, chunks: pa.Table) -> pa.Table:
     """For each document that is no duplicate the bytes of its text that no chunk covers."""
-    documents = lake.read("clean_documents", columns=["uri", "text"])
+
+    def measured(table: pa.Table) -> pa.Table:
+        return table.set_column(1, "bytes", pc.binary_length(table["text"]))
+
+    documents = _by_shard(lake, "clean_documents", ["uri", "text"], measured)
     left_out = pa.array(list(survivors(lake)), pa.string())
     documents = documents.filter(pc.invert(pc.is_in(documents["uri"], left_out)))
     covered: Counter[str] = Counter()
     for row in chunks.select(["uri", "start", "end"]).to_pylist():
         covered[row["uri"]] += row["end"] - row["start"]
-    lengths = pc.binary_length(documents["text"]).to_pylist()
+    lengths = documents["bytes"].to_pylist()
     uris = documents["uri"].to_pylist()
     missing = [length - covered[uri] for uri, length in zip(uris, lengths, strict=True)]
     return pa.table({"uri": documents["uri"], "uncovered_bytes": pa.array(missing, pa.int64())})
