@@ -235,6 +235,7 @@ def main() -> None:
     for name in [name for name in os.environ if name.startswith("HEADWATER_")]:
         del os.environ[name]  # the settings measured are the defaults
     if chosen.build:
+        os.environ["HEADWATER_HOME"] = str(chosen.build / "home")
         logging.basicConfig(level=logging.INFO, format="%(message)s")
         print(json.dumps(build(chosen.build, chosen.shards)))
         return

@@ -4,6 +4,7 @@ A vector's key is (digest of the embedded text, digest of the model). Knows the 
 how a text is encoded or searched.
 """
 
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,9 +26,11 @@ from headwater.records import digest_of
 
 STAGE_VERSION = "embed/1"
 TABLE = "chunk_embeddings"
-#: Texts that are embedded between two commits: the most that a kill can lose.
+#: Texts that are embedded at once, and then committed ...
 COMMIT_EVERY = 1024
 
+#: ... where that took longer than so many seconds: the most that a kill can lose.
+COMMIT_SECONDS = 5.0
 #: Files that a shard may come to have before they are joined.
 MOST_FILES = 8
 
@@ -65,7 +68,7 @@ def embed_chunks(lake: Lake, shards: Sequence[str], encoder: TextEncoder) -> Emb
 
     A vector that any shard has for the same text and model is copied, not computed, also where the
     number of shards is another than before. Shards whose texts are the same as before are not
-    written. Every `COMMIT_EVERY` new vectors are committed, so a killed run is continued, not
+    written. New vectors are committed every few seconds, so a killed run is continued, not
     repeated. The encoder is not touched (no model is loaded) where no text is new. In memory are
     the vectors of a shard or of `COMMIT_EVERY` texts, and a name for each text that lacks one.
     """
@@ -95,7 +98,7 @@ class _Run:
     """What is to do in one run, from the columns that are cheap to read, and the doing of it.
 
     Many vectors are first added to the shards that lack them; then shards that hold others than they
-    need are written anew. So a kill loses `COMMIT_EVERY` vectors at most.
+    need are written anew. So a kill loses little.
     """
 
     def __init__(self, lake: Lake, model: str, shards: Sequence[str]) -> None:
@@ -178,7 +181,7 @@ class _Run:
             held = rows["embed_digest"].combine_chunks()
             at = pc.index_in(mine["embed_digest"].combine_chunks(), value_set=held)
             self._gain(mine, rows["vector"].take(at))
-            if self._many and sum(part.nbytes for part in self._gained) >= FLUSH_BYTES:
+            if self._many and self._is_full():
                 self._add()
         if self._many:
             self._add()
@@ -197,7 +200,7 @@ class _Run:
         firsts = pairs.take(pa.array(starts))
         for shard, count in Counter(firsts["shard"].to_pylist()).items():
             self.per_shard[shard]["embedded"] = count
-        texts = self._texts(firsts)
+        texts, committed = self._texts(firsts), time.monotonic()
         for start in range(0, len(starts), COMMIT_EVERY):
             end = min(start + COMMIT_EVERY, len(starts))
             what = f"embedding chunks {start + 1}-{end} of {len(starts)}"
@@ -205,8 +208,12 @@ class _Run:
             which = np.repeat(np.arange(end - start), np.diff(bounds[start : end + 1]))
             rows = pairs.slice(int(bounds[start]), int(bounds[end] - bounds[start]))
             self._gain(rows, vector_array(vectors[which]))
-            if self._many:
+            now = time.monotonic()
+            if self._many and (now - committed >= COMMIT_SECONDS or self._is_full()):
                 self._add()
+                committed = now
+        if self._many:
+            self._add()
 
     def settle(self) -> None:
         """Write shards anew that hold what nothing needs, or are to hold what is in memory, or have
@@ -267,6 +274,9 @@ class _Run:
             "vector": vectors,
         }
         self._gained.append(pa.table(columns, schema=SCHEMAS[TABLE]))
+
+    def _is_full(self) -> bool:
+        return sum(part.nbytes for part in self._gained) >= FLUSH_BYTES
 
     def _add(self) -> None:
         """Commit what was gained beside what is there."""

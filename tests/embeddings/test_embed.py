@@ -123,6 +123,7 @@ def test_documents_and_shards_that_are_gone_leave_no_vectors(lake, encoder):
 def test_a_killed_run_is_continued(lake, tmp_path, monkeypatch):
     """The second of three blocks fails: the first is not encoded again, the end is the same."""
     monkeypatch.setattr(embed, "COMMIT_EVERY", 3)
+    monkeypatch.setattr(embed, "COMMIT_SECONDS", 0)
 
     class Dies(WordEncoder):
         def encode(self, texts, *, what=""):
@@ -210,6 +211,7 @@ def test_many_commits_leave_few_files(tmp_path, monkeypatch):
         write_chunks(each, rows)
     digest = embed_chunks(whole, shard_keys(), WordEncoder()).digest
     monkeypatch.setattr(embed, "COMMIT_EVERY", 1)
+    monkeypatch.setattr(embed, "COMMIT_SECONDS", 0)
     stats = embed_chunks(parts, shard_keys(), WordEncoder())
     assert (stats.embedded, stats.digest) == (60, digest)
     files = parts.snapshot("chunk_embeddings").files

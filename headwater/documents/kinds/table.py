@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 from glob import glob
 from pathlib import Path
 from typing import Any, Literal
@@ -60,10 +60,15 @@ class Columns(BaseModel):
         default=None, description="A tag, tags by commas, or a list; besides those of the source."
     )
 
-    @cached_property
     def named(self) -> list[str]:
         """The columns to read, each once."""
-        return list(dict.fromkeys(name for name in self.model_dump().values() if name))
+        return list(_named(self))
+
+
+@lru_cache(maxsize=64)
+def _named(columns: Columns) -> tuple[str, ...]:
+    """Asked for each row of a table."""
+    return tuple(dict.fromkeys(name for name in columns.model_dump().values() if name))
 
 
 class TableSource(Entry):
@@ -203,7 +208,7 @@ def _id(source: TableSource, row: _Row) -> str | None:
 
 
 def _etag(source: TableSource, row: _Row) -> str:
-    values = [row.values.get(name) for name in source.columns.named]
+    values = [row.values.get(name) for name in source.columns.named()]
     return digest_of(source.text_format, [v if _is_json(v) else str(v) for v in values], row.fault)
 
 
@@ -299,7 +304,7 @@ def _unreadable(source: TableSource, file: Path, why: str) -> HeadwaterError:
 
 def _check_columns(source: TableSource, file: Path, found: Iterable[str]) -> None:
     columns = list(found)
-    missing = [name for name in source.columns.named if name not in columns]
+    missing = [name for name in source.columns.named() if name not in columns]
     if missing:
         raise HeadwaterError(
             f"{file} has no column {missing[0]!r} (source {source.name!r}).",
@@ -309,7 +314,7 @@ def _check_columns(source: TableSource, file: Path, found: Iterable[str]) -> Non
 
 def _jsonl(source: TableSource, file: Path) -> Iterator[_Row]:
     """An object a line. One may lack any column; an error where all of them lack one."""
-    names = source.columns.named
+    names = source.columns.named()
     seen: dict[str, None] = {}
     objects = 0
     with file.open("rb") as lines:
@@ -348,7 +353,7 @@ def _object(line: bytes) -> tuple[dict[str, Any], str]:
 
 
 def _csv(source: TableSource, file: Path) -> Iterator[_Row]:
-    names = source.columns.named
+    names = source.columns.named()
     previous = csv.field_size_limit(MAX_LINE_BYTES)
     try:
         with file.open(encoding="utf-8-sig", errors="replace", newline="") as lines:
@@ -376,7 +381,7 @@ def _parquet(source: TableSource, file: Path) -> Iterator[_Row]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    names, number = source.columns.named, 0
+    names, number = source.columns.named(), 0
     try:
         with pq.ParquetFile(file, pre_buffer=False) as parquet:
             _check_columns(source, file, parquet.schema_arrow.names)
@@ -390,7 +395,7 @@ def _parquet(source: TableSource, file: Path) -> Iterator[_Row]:
 
 def _sqlite(source: TableSource, file: Path) -> Iterator[_Row]:
     """Rows of a table or view in the order of the database, which is opened for reading only."""
-    names = source.columns.named
+    names = source.columns.named()
     with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as database:
         database.text_factory = lambda data: data.decode("utf-8", "replace")
         # Nothing that a view or a column of the file says may write or load anything.
