@@ -59,7 +59,8 @@ def publish_index(
 ) -> IndexStats:
     """Publish all chunks with their vectors as one version, starting from the newest one before.
 
-    Where the chunks' files are those of last time, and the version is published, nothing is read.
+    Where the files of both tables are those of last time, and the version is published, nothing is
+    read.
 
     Args:
         model_digest: of the embedding model whose vectors are taken.
@@ -70,7 +71,7 @@ def publish_index(
         HeadwaterError: there are no chunks, or chunks without a vector.
     """
     memory = lake.root / ".rest" / "vector_index.json"
-    files = lake.snapshot("document_shards").files
+    files = [lake.snapshot(table).files for table in ("document_shards", TABLE)]
     key = digest_of(STAGE_VERSION, model_digest, bm25.DIGEST, files)
     published = store.versions()
     before: dict[str, Any] = read_json(memory) or {}

@@ -62,7 +62,8 @@ class StaticEncoder:
         return vectors
 
     def _batch(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
-        places, signs = [], []
+        places: list[npt.NDArray[np.int64]] = []
+        signs: list[npt.NDArray[np.float64]] = []
         for row, text in enumerate(texts):
             hashes = _features(text)
             # The upper half of a product depends on all bits below it.
