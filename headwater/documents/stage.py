@@ -152,7 +152,7 @@ def as_it_stands(lake: Lake, output: Output, shards: Sequence[str]) -> StageStat
     counts = {shard: ShardCounts() for shard in shards}
     stored = lake.snapshot(output.table)
     for shard, rows in stored.partitions(sorted({*shards, *stored.sizes}), ["uri"]):
-        documents = len(pc.unique(rows["uri"]))
+        documents = len(pc.unique(rows["uri"].combine_chunks()))
         if documents:
             count = counts.setdefault(shard, ShardCounts())
             count.seen = count.reused = documents

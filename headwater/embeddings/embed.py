@@ -157,7 +157,7 @@ class _Run:
         """Take the vectors that another shard has, a shard at a time."""
         if not len(self.lacking):
             return
-        wanted = pc.unique(self.lacking["embed_digest"])
+        wanted = _distinct(self.lacking["embed_digest"])
         digests, sources = [pa.array([], pa.string())], [pa.array([], pa.string())]
         for source, rows in self.stored.partitions(
             sorted(self.stored.files), ["shard", "embed_digest", "model"]
@@ -171,10 +171,10 @@ class _Run:
         copies = self.lacking.filter(pc.is_valid(at))
         copies = copies.append_column("source", pa.concat_arrays(sources).take(found_at))
         self.lacking = self.lacking.filter(pc.is_null(at))
-        self._many = len(copies) + len(pc.unique(self.lacking["embed_digest"])) > COMMIT_EVERY
+        self._many = len(copies) + len(_distinct(self.lacking["embed_digest"])) > COMMIT_EVERY
         for shard, count in Counter(copies["shard"].to_pylist()).items():
             self.per_shard[shard]["reused"] += count
-        for source in sorted(pc.unique(copies["source"]).to_pylist()):
+        for source in sorted(_distinct(copies["source"]).to_pylist()):
             mine = copies.filter(pc.equal(copies["source"], source))
             rows = self.stored.partition(source, ["embed_digest", "model", "vector"])
             rows = rows.filter(pc.equal(rows["model"], self.model)).combine_chunks()
@@ -221,7 +221,7 @@ class _Run:
         """
         now = self.lake.snapshot(TABLE)
         gained = pa.concat_tables([SCHEMAS[TABLE].empty_table(), *self._gained])
-        gaining = set(pc.unique(gained["shard"]).to_pylist())
+        gaining = set(_distinct(gained["shard"]).to_pylist())
         parts: dict[str, pa.Table] = {}
         for shard in self.stale:
             files = len(now.files.get(shard, ()))
@@ -230,7 +230,7 @@ class _Run:
             needed = self.chunks.partition(shard, ["embed_digest"])["embed_digest"]
             rows = now.partition(shard)
             ours = pc.equal(rows["model"], self.model)
-            is_needed = pc.is_in(rows["embed_digest"], value_set=pc.unique(needed))
+            is_needed = pc.is_in(rows["embed_digest"], value_set=_distinct(needed))
             mine = gained.filter(pc.equal(gained["shard"], shard))
             rows = pa.concat_tables([rows.filter(pc.and_(ours, is_needed)), mine])
             _, first = np.unique(rows["embed_digest"].to_numpy(), return_index=True)
@@ -282,7 +282,7 @@ class _Run:
         """Commit what was gained beside what is there."""
         if self._gained:
             rows = pa.concat_tables(self._gained).sort_by(_ORDER)
-            shards = sorted(pc.unique(rows["shard"]).to_pylist())
+            shards = sorted(_distinct(rows["shard"]).to_pylist())
             self.lake.append(TABLE, rows, keys=shards)
             self.written.update(shards)
             self._gained = []
@@ -291,6 +291,10 @@ class _Run:
         if parts:
             self.lake.replace(TABLE, pa.concat_tables(parts.values()), keys=list(parts))
             self.written.update(parts)
+
+
+def _distinct(column: pa.ChunkedArray) -> pa.Array:
+    return pc.unique(column.combine_chunks())
 
 
 def vector_array(vectors: npt.NDArray[np.float32]) -> pa.Array:
