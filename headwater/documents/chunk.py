@@ -66,7 +66,7 @@ def shard_documents(
     version = digest_of(STAGE_VERSION, max_tokens, tokenizer_digest(embedding_model))
     left_out = left_out_by_shard(lake, shards)
     named = {shard: digest_of(sorted(uris)) for shard, uris in left_out.items()}
-    rest = Rest(lake, "document_shards", ["clean_documents"], version, named)
+    rest = Rest(lake, ["document_shards"], ["clean_documents"], version, named)
     counts = {shard: ShardCounts(**(rest.counts(shard) or {})) for shard in shards}
     awake = [shard for shard in shards if rest.counts(shard) is None]
     count_tokens = token_counter(embedding_model)
@@ -96,7 +96,7 @@ def shard_documents(
         if changed or count.removed:
             writer.replace(shard, keep, new)
     stats = stage_stats(writer, OUTPUT, counts)
-    rest.keep({shard: at_rest(counts[shard]) for shard in awake}, awake)
+    rest.keep({shard: at_rest(counts[shard]) for shard in awake})
     return _with_chunks(lake, stats)
 
 

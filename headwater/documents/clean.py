@@ -79,7 +79,7 @@ def clean_documents(
     # Of the programs that a parser starts there is one, which reads pictures.
     program = tools("image/png")
     made_with = [versions, max_text_chars, quality_filter, limits.digest, program]
-    rest = Rest(lake, "clean_documents", ["raw_documents", "quarantine"], made_with)
+    rest = Rest(lake, ["clean_documents", "quarantine"], ["raw_documents"], made_with)
     counts = {shard: ShardCounts(**(rest.counts(shard) or {})) for shard in shards}
     awake = [shard for shard in shards if rest.counts(shard) is None]
     in_quarantine = {
@@ -136,7 +136,7 @@ def clean_documents(
         mine = [row for row in rejected if row["stage"] == stage]
         write_quarantine(lake, stage, awake, mine)
     stats = stage_stats(writer, OUTPUT, counts)
-    rest.keep({shard: at_rest(counts[shard]) for shard in awake}, awake)
+    rest.keep({shard: at_rest(counts[shard]) for shard in awake})
     return stats
 
 

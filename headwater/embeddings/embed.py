@@ -107,7 +107,7 @@ class _Run:
         # Shards that no longer exist, because their number was lowered, are emptied.
         retired = {shard for shard in self.stored.files if not self.chunks.sizes[shard]}
         self.shards = sorted({*shards, *retired})
-        self.rest = Rest(lake, TABLE, ["document_shards"], [STAGE_VERSION, model])
+        self.rest = Rest(lake, [TABLE], ["document_shards"], [STAGE_VERSION, model])
         self.per_shard: dict[str, dict[str, int]] = {}
         #: Shards that are not at rest, with the number of their distinct texts.
         self.awake: dict[str, int] = {}
@@ -246,7 +246,7 @@ class _Run:
             shard: {**self.per_shard[shard], "embedded": 0, "reused": texts, "removed": 0}
             for shard, texts in self.awake.items()
         }
-        self.rest.keep(counts, self.awake)
+        self.rest.keep(counts)
 
     def _texts(self, firsts: pa.Table) -> Iterator[str]:
         """The text of each pair of a shard and a digest, read a shard at a time."""
