@@ -103,11 +103,11 @@ class _Run:
 
     def __init__(self, lake: Lake, model: str, shards: Sequence[str]) -> None:
         self.lake, self.model = lake, model
+        self.rest = Rest(lake, [TABLE], ["document_shards"], [STAGE_VERSION, model])
         self.chunks, self.stored = lake.snapshot("document_shards"), lake.snapshot(TABLE)
         # Shards that no longer exist, because their number was lowered, are emptied.
         retired = {shard for shard in self.stored.files if not self.chunks.sizes[shard]}
         self.shards = sorted({*shards, *retired})
-        self.rest = Rest(lake, [TABLE], ["document_shards"], [STAGE_VERSION, model])
         self.per_shard: dict[str, dict[str, int]] = {}
         #: Shards that are not at rest, with the number of their distinct texts.
         self.awake: dict[str, int] = {}
