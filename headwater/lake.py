@@ -6,6 +6,7 @@ names the run that made it.
 
 import functools
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 #: Partitions that a commit names; of more it says how many.
 _SHOWN = 8
+#: Rows of light columns that are read together.
+TOGETHER = 32_768
 
 _text, _int, _bytes = pa.string(), pa.int64(), pa.large_binary()
 #: Access tags in order; null where there are none, as in rows older than the column.
@@ -239,6 +242,74 @@ class Commit:
     words: str
 
 
+class Snapshot:
+    """One version of a table, read some partitions at a time; empty where there is no table.
+
+    Attributes:
+        files: names of each partition's data files, in order; "" is that of a table without
+            partitions. A data file never changes, so equal names are equal rows.
+        sizes: rows of each partition.
+    """
+
+    def __init__(self, name: str, table: deltalake.DeltaTable | None) -> None:
+        self.name = name
+        self._table = table
+        self.files: dict[str, list[str]] = {}
+        self.sizes: Counter[str] = Counter()
+        if table is None:
+            return
+        actions = table.get_add_actions()
+        paths = actions.column("path").to_pylist()
+        if not paths:
+            return
+        rows = actions.column("num_records").to_pylist()
+        keys = [""] * len(paths)
+        if name in PARTITIONED:
+            values = pa.chunked_array(actions.column("partition")).to_pylist()
+            keys = [value[PARTITIONED[name]] for value in values]
+        for path, key, count in sorted(zip(paths, keys, rows, strict=True)):
+            self.files.setdefault(key, []).append(path)
+            self.sizes[key] += int(count)
+
+    def partition(self, key: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """The rows of one partition; only these columns, where some are named."""
+        return self._read([key], columns)
+
+    def partitions(
+        self, keys: Iterable[str], columns: Sequence[str]
+    ) -> Iterator[tuple[str, pa.Table]]:
+        """The rows of each of these partitions in turn, in the order of `keys`.
+
+        Small ones are read together, large ones by themselves: what is in memory is one of them, or
+        up to `TOGETHER` rows. For columns that are light.
+        """
+        column = PARTITIONED[self.name]
+        for group in self._groups(keys):
+            rows = self._read(group, list(dict.fromkeys([column, *columns])))
+            for key in group:
+                mine = rows if len(group) == 1 else rows.filter(pc.equal(rows[column], key))
+                yield key, mine.select(list(columns))
+
+    def _groups(self, keys: Iterable[str]) -> Iterator[list[str]]:
+        group, rows = list[str](), 0
+        for key in keys:
+            if group and rows + self.sizes[key] > TOGETHER:
+                yield group
+                group, rows = [], 0
+            group.append(key)
+            rows += self.sizes[key]
+        if group:
+            yield group
+
+    def _read(self, keys: Sequence[str], columns: Sequence[str] | None) -> pa.Table:
+        schema = _schema(self.name, columns)
+        held = [key for key in keys if key in self.files]
+        if self._table is None or not held:
+            return schema.empty_table()
+        column = PARTITIONED[self.name]
+        return _rows(self._table, schema, [(column, "in", held)], column)
+
+
 class Lake:
     """Typed access to the tables below one folder (or, later, one bucket).
 
@@ -302,23 +373,25 @@ class Lake:
             where: for each named column, the values to keep; partition columns skip whole files.
             version: read as of this version.
         """
-        schema = SCHEMAS[name]
-        if columns is not None:
-            schema = pa.schema([schema.field(column) for column in columns])
+        schema = _schema(name, columns)
+        if where is not None and any(not values for values in where.values()):
+            return schema.empty_table()
         table = self._open(name, version)
-        if table is None or (where is not None and any(not v for v in where.values())):
+        if table is None:
             return schema.empty_table()
         if version is None:
             self._bases[name] = table.version()
         self._note(self.versions_read, name, table.version())
         filters = [(column, "in", list(values)) for column, values in (where or {}).items()]
-        known = {field.name for field in table.schema().fields}
-        stored = [column for column in schema.names if column in known]
-        rows = table.to_pyarrow_table(columns=stored, filters=filters or None)
-        for field in schema:
-            if field.name not in known:  # written before the column was
-                rows = rows.append_column(field, pa.nulls(len(rows), field.type))
-        return rows.select(schema.names).cast(schema)
+        return _rows(table, schema, filters, PARTITIONED.get(name))
+
+    def snapshot(self, name: str) -> Snapshot:
+        """A table as it is now, to be read some partitions at a time."""
+        table = self._open(name)
+        if table is not None:
+            self._bases[name] = table.version()
+            self._note(self.versions_read, name, table.version())
+        return Snapshot(name, table)
 
     def batches(
         self, name: str, version: int, columns: Sequence[str], partitions: Sequence[str] | None
@@ -354,10 +427,18 @@ class Lake:
         """
         column = PARTITIONED[name]
         predicate = " OR ".join(f"{column} = {_quote(key)}" for key in keys)
-        shown = ", ".join(keys[:_SHOWN]) + (
-            f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else ""
-        )
-        return self._write(name, rows, predicate or None, keys, words=f"replaced {column} {shown}")
+        words = f"replaced {column} {_shown(keys)}"
+        return self._write(name, rows, predicate or None, keys, words=words)
+
+    def append(self, name: str, rows: pa.Table, *, keys: Sequence[str]) -> int:
+        """Add rows to partitions (`keys`) in one commit; what is there stays. Returns the new version.
+
+        Raises:
+            Conflict: another has written these partitions since this handle read the table.
+            HeadwaterError: the table is held at an earlier version.
+        """
+        words = f"added to {PARTITIONED[name]} {_shown(keys)}"
+        return self._write(name, rows, None, keys, words=words, add=True)
 
     def overwrite(self, name: str, rows: pa.Table) -> int:
         """Replace all rows of a table in one commit. Returns the new version.
@@ -446,6 +527,7 @@ class Lake:
         keys: Sequence[str] | None,
         *,
         words: str,
+        add: bool = False,
     ) -> int:
         if name in self.holds():
             raise HeadwaterError(
@@ -459,13 +541,13 @@ class Lake:
                 self._refuse_if_moved(name, keys)
             table = self._widened(name)
             try:
-                deltalake.write_deltalake(
-                    table,
-                    rows.cast(SCHEMAS[name]),
-                    mode="overwrite",
-                    predicate=predicate,
-                    **self._as(words),
-                )
+                typed, noted = rows.cast(SCHEMAS[name]), self._as(words)
+                if add:
+                    deltalake.write_deltalake(table, typed, mode="append", **noted)
+                else:
+                    deltalake.write_deltalake(
+                        table, typed, mode="overwrite", predicate=predicate, **noted
+                    )
             except CommitFailedError as error:  # of a writer that is not ours
                 raise _conflict(name) from error
             version = deltalake.DeltaTable(str(self.path(name))).version()
@@ -547,6 +629,32 @@ def sole_writer(stage: Callable[Concatenate[Lake, P], R]) -> Callable[Concatenat
     return run
 
 
+def _schema(name: str, columns: Sequence[str] | None) -> pa.Schema:
+    schema = SCHEMAS[name]
+    return schema if columns is None else pa.schema([schema.field(each) for each in columns])
+
+
+def _rows(
+    table: deltalake.DeltaTable,
+    schema: pa.Schema,
+    filters: Sequence[tuple[str, str, list[str]]],
+    partition: str | None,
+) -> pa.Table:
+    """Rows with the columns of `schema`; of other partitions than are asked for no file is looked at."""
+    from pyarrow.parquet import filters_to_expression
+
+    known = {field.name for field in table.schema().fields}
+    stored = [column for column in schema.names if column in known]
+    pruned = [term for term in filters if term[0] == partition]
+    dataset = table.to_pyarrow_dataset(file_pruning_predicate=pruned or None)
+    wanted = filters_to_expression(list(filters)) if filters else None
+    rows = dataset.to_table(columns=stored, filter=wanted)
+    for field in schema:
+        if field.name not in known:  # written before the column was
+            rows = rows.append_column(field, pa.nulls(len(rows), field.type))
+    return rows.select(schema.names).cast(schema)
+
+
 def rows_to_table(name: str, rows: Iterable[Mapping[str, object]]) -> pa.Table:
     """Build a table of the schema called `name` from mappings; tuples become lists."""
     return pa.Table.from_pylist([dict(row) for row in rows], schema=SCHEMAS[name])
@@ -572,6 +680,11 @@ def _conflict(name: str) -> Conflict:
         f"Another process has written {name} since this one read it.",
         mend="Its rows stand and nothing of this write does; do it again.",
     )
+
+
+def _shown(keys: Sequence[str]) -> str:
+    more = f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else ""
+    return ", ".join(keys[:_SHOWN]) + more
 
 
 def _quote(value: str) -> str:

@@ -12,6 +12,8 @@ from typing import Any, Self
 
 #: The access tag of documents whose text must never become training data.
 RESTRICTED = "restricted"
+#: Made once: a call with options of its own would make an encoder for each digest.
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
 
 
 def digest_bytes(data: bytes) -> str:
@@ -24,8 +26,7 @@ def digest_of(*parts: Any) -> str:
 
     Mappings are sorted by key, so equal content gives equal digests.
     """
-    canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return digest_bytes(canonical.encode("utf-8", "surrogatepass"))
+    return digest_bytes(_encode(parts).encode("utf-8", "surrogatepass"))
 
 
 def digest_file(path: Path) -> str:

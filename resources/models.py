@@ -6,11 +6,11 @@ from pathlib import Path
 import dagster as dg
 
 from headwater.base_model import BaseModel, prepare
-from headwater.embeddings.encoder import Encoder
+from headwater.embeddings.encoder import AnyEncoder, open_encoder
 from headwater.engine import Engine
 from headwater.settings import Settings
 
-_encoder = lru_cache(maxsize=1)(Encoder)
+_encoder = lru_cache(maxsize=1)(open_encoder)
 
 
 @lru_cache(maxsize=1)
@@ -21,7 +21,7 @@ def _base(settings: Settings, name: str) -> BaseModel:
 class ModelsResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     """The embedding model, the base model and the generation engine of this installation."""
 
-    def encoder(self) -> Encoder:
+    def encoder(self) -> AnyEncoder:
         """The embedding model; torch and the weights are loaded at the first text."""
         settings = Settings()
         return _encoder(settings.embedding_model, settings.threads)

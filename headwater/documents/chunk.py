@@ -12,8 +12,9 @@ from itertools import pairwise
 from typing import Any
 
 from headwater.documents.clean import read_documents
-from headwater.documents.duplicates import survivors
+from headwater.documents.duplicates import left_out_by_shard
 from headwater.documents.parsed import fold
+from headwater.documents.rest import Rest
 from headwater.documents.split import embed_text, split_text
 from headwater.documents.stage import (
     Output,
@@ -21,6 +22,7 @@ from headwater.documents.stage import (
     ShardWriter,
     StageStats,
     as_it_stands,
+    at_rest,
     stage_stats,
     with_retired,
 )
@@ -61,30 +63,30 @@ def shard_documents(
     if "document_shards" in lake.holds():
         return _with_chunks(lake, as_it_stands(lake, OUTPUT, shards))
     shards = with_retired(lake, "document_shards", "clean_documents", shards)
-    where = {"shard": shards}
-    documents = lake.read("clean_documents", columns=_LIGHT, where=where).to_pylist()
-    left_out = survivors(lake, shards)
-    columns = ["uri", "shard", "input_digest"]
-    stored = lake.read("document_shards", columns=columns, where=where).to_pylist()
     version = digest_of(STAGE_VERSION, max_tokens, tokenizer_digest(embedding_model))
+    left_out = left_out_by_shard(lake, shards)
+    named = {shard: digest_of(sorted(uris)) for shard, uris in left_out.items()}
+    rest = Rest(lake, ["document_shards"], ["clean_documents"], version, named)
+    counts = {shard: ShardCounts(**(rest.counts(shard) or {})) for shard in shards}
+    awake = [shard for shard in shards if rest.counts(shard) is None]
     count_tokens = token_counter(embedding_model)
 
-    wanted: dict[str, dict[str, str]] = {shard: {} for shard in shards}
-    for row in documents:
-        if row["uri"] in left_out:
-            continue
-        wanted[row["shard"]][row["uri"]] = _input_digest(version, row)
-    held: dict[str, dict[str, str]] = {shard: {} for shard in shards}
-    for row in stored:
-        held[row["shard"]][row["uri"]] = row["input_digest"]
-
     writer = ShardWriter(lake, "document_shards")
-    counts = {shard: ShardCounts() for shard in shards}
-    for shard in track(shards, what="splitting documents"):
-        want, have, count = wanted[shard], held[shard], counts[shard]
+    documents = lake.snapshot("clean_documents").partitions(awake, _LIGHT)
+    stored = lake.snapshot("document_shards").partitions(awake, ["uri", "input_digest"])
+    both = zip(documents, stored, strict=True)
+    for (shard, rows), (_, held) in track(both, what="splitting documents", total=len(awake)):
+        out = left_out.get(shard, set())
+        want = {
+            row["uri"]: _input_digest(version, row)
+            for row in rows.to_pylist()
+            if row["uri"] not in out
+        }
+        have = dict(zip(held["uri"].to_pylist(), held["input_digest"].to_pylist(), strict=True))
+        count = counts[shard]
         keep = {uri for uri in want if have.get(uri) == want[uri]}
         changed = sorted(want.keys() - keep)
-        rows = [
+        new = [
             {**asdict(chunk), "input_digest": want[document.uri]}
             for document in read_documents(lake, shard, changed)
             for chunk in split(document, max_tokens, count_tokens)
@@ -92,8 +94,9 @@ def shard_documents(
         count.seen, count.processed, count.reused = len(want), len(changed), len(keep)
         count.removed = len(have.keys() - want.keys())
         if changed or count.removed:
-            writer.replace(shard, keep, rows)
+            writer.replace(shard, keep, new)
     stats = stage_stats(writer, OUTPUT, counts)
+    rest.keep({shard: at_rest(counts[shard]) for shard in awake})
     return _with_chunks(lake, stats)
 
 
@@ -147,11 +150,9 @@ def split(document: CleanDocument, max_tokens: int, count_tokens: TokenCounter) 
 
 
 def _with_chunks(lake: Lake, stats: StageStats) -> ChunkStats:
-    shards = list(stats.per_shard)
-    rows = lake.read("document_shards", columns=["shard"], where={"shard": shards})
-    chunks = Counter(rows["shard"].to_pylist())
+    chunks = lake.snapshot("document_shards").sizes
     values = {field.name: getattr(stats, field.name) for field in fields(stats)}
     values["per_shard"] = {
         shard: {**count, "chunks": chunks[shard]} for shard, count in stats.per_shard.items()
     }
-    return ChunkStats(**values, chunks=chunks.total())
+    return ChunkStats(**values, chunks=sum(chunks[shard] for shard in stats.per_shard))

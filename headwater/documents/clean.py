@@ -8,7 +8,7 @@ computed here, once for each changed document; which of them stays is not known 
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
 from typing import Any, Literal
@@ -26,6 +26,7 @@ from headwater.documents.parsed import Parsed, Rejected, fold
 from headwater.documents.parser_pool import LIMIT_REASONS, ParserLimits, ParserPool, Unparsed
 from headwater.documents.personal import PersonalPolicy, redacted, screen
 from headwater.documents.quality import DOCUMENT_COLUMNS, broken, document_table
+from headwater.documents.rest import Rest
 from headwater.documents.signals import SIGNALS_VERSION, findings
 from headwater.documents.signature import SIGNATURE_VERSION, signature
 from headwater.documents.stage import (
@@ -34,6 +35,7 @@ from headwater.documents.stage import (
     ShardWriter,
     StageStats,
     as_it_stands,
+    at_rest,
     quarantined,
     stage_stats,
     with_retired,
@@ -95,31 +97,32 @@ def clean_documents(
     chosen = [["personal data", personal.digest]] if personal else []
     chosen += [["expectations", rules.digest]] if rules else []
     shards = with_retired(lake, "clean_documents", "raw_documents", shards)
-    where = {"shard": shards}
-    columns = [*_LIGHT, "access"]
-    raw_rows = lake.read("raw_documents", columns=columns, where=where).to_pylist()
-    stored = lake.read("clean_documents", columns=["uri", "shard", "input_digest"], where=where)
-    digests = {row["uri"]: row["input_digest"] for row in stored.to_pylist()}
+    versions = [STAGE_VERSION, PARSER_VERSION, SIGNATURE_VERSION, SIGNALS_VERSION]
+    # Of the programs that a parser starts there is one, which reads pictures.
+    program = tools("image/png")
+    made_with = [versions, max_text_chars, quality_filter, limits.digest, program, *chosen]
+    rest = Rest(lake, ["clean_documents", "quarantine"], ["raw_documents"], made_with)
+    counts = {shard: ShardCounts(**(rest.counts(shard) or {})) for shard in shards}
+    awake = [shard for shard in shards if rest.counts(shard) is None]
     in_quarantine = {
-        **quarantined(lake, "filter", shards),
-        **quarantined(lake, "clean", shards),
+        **quarantined(lake, "filter", awake),
+        **quarantined(lake, "clean", awake),
     }
 
     writer = ShardWriter(lake, "clean_documents")
     rejected: list[dict[str, Any]] = []
-    counts = {shard: ShardCounts() for shard in shards}
-    by_shard: dict[str, list[dict[str, Any]]] = {shard: [] for shard in shards}
-    for row in raw_rows:
-        by_shard[row["shard"]].append(row)
-    held: dict[str, set[str]] = {shard: set() for shard in shards}
-    for row in stored.to_pylist():
-        held[row["shard"]].add(row["uri"])
-
+    raw = lake.snapshot("raw_documents").partitions(awake, [*_LIGHT, "access"])
+    stored = lake.snapshot("clean_documents").partitions(awake, ["uri", "input_digest"])
+    both = zip(raw, stored, strict=True)
     with ParserPool(limits, children) as pool:
-        for shard in track(shards, what="parsing documents"):
+        for (shard, rows), (_, held) in track(both, what="parsing documents", total=len(awake)):
             count, keep, changed = counts[shard], set[str](), dict[str, str]()
+            digests = dict(
+                zip(held["uri"].to_pylist(), held["input_digest"].to_pylist(), strict=True)
+            )
             waiting: dict[str, str] = {}
-            for row in by_shard[shard]:
+            present = rows.to_pylist()
+            for row in present:
                 input_digest = _input_digest(row, max_text_chars, quality_filter, chosen)
                 before = in_quarantine.get(row["uri"])
                 if digests.get(row["uri"]) == input_digest:
@@ -134,9 +137,7 @@ def clean_documents(
                     count.quarantined += 1
                 else:
                     changed[row["uri"]] = input_digest
-            if waiting and (
-                changed or _is_smaller(shard, by_shard[shard], held[shard], in_quarantine)
-            ):
+            if waiting and (changed or _is_smaller(shard, present, digests, in_quarantine)):
                 changed |= waiting  # what they failed with is another shard now
             else:
                 rejected += [in_quarantine[uri] for uri in waiting]
@@ -156,7 +157,7 @@ def clean_documents(
                     count.quarantined += 1
                 else:
                     new.append(outcome)
-            if rules and (new or held[shard] - keep):
+            if rules and (new or digests.keys() - keep):
                 turned = list(_turned_away(lake, shard, keep, new, rules))
                 for refused in turned:
                     log.warning("quarantined %s: %s", refused.uri, refused.detail)
@@ -165,18 +166,20 @@ def clean_documents(
                 uris = {refused.uri for refused in turned}
                 keep -= uris
                 new = [document for document in new if document.uri not in uris]
-            count.seen = len(by_shard[shard])
+            count.seen = len(present)
             count.processed = len(changed)
             count.reused = count.seen - count.processed
-            gone = held[shard] - keep
+            gone = digests.keys() - keep
             count.removed = len(gone - {document.uri for document in new})
             if new or gone:
                 writer.replace(shard, keep, [asdict(document) for document in new])
     writer.flush()
     for stage in OUTPUT.stages:
         mine = [row for row in rejected if row["stage"] == stage]
-        write_quarantine(lake, stage, shards, mine)
-    return stage_stats(writer, OUTPUT, counts)
+        write_quarantine(lake, stage, awake, mine)
+    stats = stage_stats(writer, OUTPUT, counts)
+    rest.keep({shard: at_rest(counts[shard]) for shard in awake})
+    return stats
 
 
 def _input_digest(
@@ -196,11 +199,11 @@ def _input_digest(
 def _is_smaller(
     shard: str,
     raw_rows: Sequence[dict[str, Any]],
-    held: set[str],
+    held: Mapping[str, str],
     in_quarantine: dict[str, dict[str, Any]],
 ) -> bool:
     """Whether a document of the shard has gone since it was last looked at."""
-    known = held | {uri for uri, row in in_quarantine.items() if row["shard"] == shard}
+    known = held.keys() | {uri for uri, row in in_quarantine.items() if row["shard"] == shard}
     return not known <= {row["uri"] for row in raw_rows}
 
 

@@ -6,7 +6,7 @@ there are and on nothing else: not on their order, their shards or what was ther
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,8 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 
 from headwater.documents.signature import signatures
-from headwater.lake import Lake, rows_to_table
+from headwater.files import read_json, write_json
+from headwater.lake import Lake, Snapshot, rows_to_table
 from headwater.records import digest_of
 
 STAGE_VERSION = "duplicates/1"
@@ -49,46 +50,65 @@ class DuplicateStats:
 def find_duplicates(lake: Lake, threshold: float) -> DuplicateStats:
     """Write the table `duplicates`: one row for each document that another one stands in for.
 
-    A table that holds these rows already is left as it is.
+    A table that holds these rows already is left as it is. Nothing is compared where the files of
+    both tables are those of last time. In memory are a signature and two names of each document.
 
     Args:
         threshold: documents that share this part of their word 5-grams are near-duplicates; at 1
             only those whose text is the same but for whitespace are duplicates.
     """
+    lake.ensure(["duplicates"])
+    documents = lake.snapshot("clean_documents")
+    memory = lake.root / ".rest" / "duplicates.json"
+    before = read_json(memory)
+    if before is not None and before["key"] == _key(lake, documents, threshold):
+        return DuplicateStats(**before["stats"])
     columns = ["uri", "source", "shard", "folded_digest", "signature", "access"]
-    table = lake.read("clean_documents", columns=columns)
     # Nobody may lose a text because it is also in a document that is not for them.
     by_access = defaultdict(list)
-    for row in table.filter(pc.is_valid(table["signature"])).to_pylist():
-        by_access[tuple(row["access"] or ())].append(row)
-    found = [row for documents in by_access.values() for row in resolve(documents, threshold)]
+    count = 0
+    for _, table in documents.partitions(sorted(documents.files), columns):
+        count += len(table)
+        for row in table.filter(pc.is_valid(table["signature"])).to_pylist():
+            by_access[tuple(row.pop("access") or ())].append(row)
+    found = [row for each in by_access.values() for row in resolve(each, threshold)]
     rows = sorted(found, key=lambda row: row["uri"])
-    digest = digest_of(STAGE_VERSION, rows)
     stored = lake.read("duplicates").sort_by("uri").to_pylist()
     written = stored != rows
     if written:
         lake.overwrite("duplicates", rows_to_table("duplicates", rows))
-    lake.ensure(["duplicates"])
     exact = sum(row["kind"] == "exact" for row in rows)
-    return DuplicateStats(
-        documents=table.num_rows,
+    stats = DuplicateStats(
+        documents=count,
         exact=exact,
         near=len(rows) - exact,
         clusters=len({row["cluster"] for row in rows}),
         written=written,
-        digest=digest,
+        digest=digest_of(STAGE_VERSION, rows),
     )
+    again = asdict(replace(stats, written=False))
+    write_json(memory, {"key": _key(lake, documents, threshold), "stats": again})
+    return stats
 
 
-def survivors(lake: Lake, shards: Sequence[str] | None = None) -> dict[str, str]:
-    """The documents that are left out, each with the one that stands in for it.
+def _key(lake: Lake, documents: Snapshot, threshold: float) -> str:
+    """Names what the table was made from, and what it holds."""
+    return digest_of(STAGE_VERSION, threshold, documents.files, lake.snapshot("duplicates").files)
 
-    Args:
-        shards: only documents of these shards; all where it is None.
-    """
-    where = None if shards is None else {"shard": shards}
-    rows = lake.read("duplicates", columns=["uri", "survivor"], where=where)
+
+def survivors(lake: Lake) -> dict[str, str]:
+    """The documents that are left out, each with the one that stands in for it."""
+    rows = lake.read("duplicates", columns=["uri", "survivor"])
     return dict(zip(rows["uri"].to_pylist(), rows["survivor"].to_pylist(), strict=True))
+
+
+def left_out_by_shard(lake: Lake, shards: Sequence[str]) -> dict[str, set[str]]:
+    """The documents of these shards that are left out, by shard."""
+    rows = lake.read("duplicates", columns=["shard", "uri"], where={"shard": shards})
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    for shard, uri in zip(rows["shard"].to_pylist(), rows["uri"].to_pylist(), strict=True):
+        found[shard].add(uri)
+    return dict(found)
 
 
 def rank(uri: str) -> tuple[int, str]:

@@ -259,6 +259,14 @@ def read_items(
                     yield item, error
 
 
+def is_read_in_one_pass(source: Source) -> bool:
+    """Whether reading some items of a source reads all of it, so that it is read once for all.
+
+    Where it is not, the items of one shard are read when their shard is written.
+    """
+    return isinstance(source, table.TableSource | mail.MailSource)
+
+
 def read_item(source: FileSource, item: SourceItem, max_bytes: int) -> bytes:
     """The bytes of one item.
 

@@ -11,10 +11,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from headwater.lake import Lake, rows_to_table
+from headwater.documents.contents import contents
+from headwater.lake import Lake, Snapshot, rows_to_table
 from headwater.records import digest_of
 
-#: New rows are held in memory up to about this size before they are committed.
+#: Rows are held in memory up to about this size before they are committed.
 FLUSH_BYTES = 32 * 2**20
 
 
@@ -68,7 +69,7 @@ class ShardCounts:
 class ShardWriter:
     """Collects the new content of shards and commits it in a few Delta commits.
 
-    Rows are identified by `uri`: a kept document keeps all its rows.
+    Rows are identified by `uri`: a kept document keeps all its rows. A shard is replaced once.
     """
 
     lake: Lake
@@ -76,17 +77,23 @@ class ShardWriter:
     written: list[str] = field(default_factory=list)
     _pending: dict[str, pa.Table] = field(default_factory=dict)
     _bytes: int = 0
+    _stored: Snapshot | None = None
 
-    def replace(self, shard: str, keep: set[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    def replace(
+        self, shard: str, keep: set[str], rows: Sequence[Mapping[str, Any]] | pa.Table
+    ) -> None:
         """Make a shard hold the stored rows of the documents in `keep`, and the new rows."""
-        new = rows_to_table(self.table, rows)
-        self._bytes += new.nbytes
+        new = rows if isinstance(rows, pa.Table) else rows_to_table(self.table, rows)
         if keep:
-            old = self.lake.read(self.table, where={"shard": [shard]})
+            # As of the first one: commits of this writer leave the shards alone that are to come.
+            self._stored = self._stored or self.lake.snapshot(self.table)
+            old = self._stored.partition(shard)
             old = old.filter(pc.is_in(old["uri"], pa.array(sorted(keep), pa.string())))
             new = pa.concat_tables([old, new])
         keys = [name for name in ("uri", "ordinal") if name in new.column_names]
         self._pending[shard] = new.sort_by([(key, "ascending") for key in keys])
+        # What is kept is in memory, too.
+        self._bytes += new.nbytes
         if self._bytes >= FLUSH_BYTES:
             self.flush()
 
@@ -129,7 +136,7 @@ def write_quarantine(
 
 def held_shards(lake: Lake, table: str) -> set[str]:
     """Shards of which a table holds rows."""
-    return set(pc.unique(lake.read(table, columns=["shard"])["shard"]).to_pylist())
+    return {shard for shard, rows in lake.snapshot(table).sizes.items() if rows}
 
 
 def with_retired(lake: Lake, table: str, upstream: str, shards: Sequence[str]) -> list[str]:
@@ -143,11 +150,12 @@ def with_retired(lake: Lake, table: str, upstream: str, shards: Sequence[str]) -
 def as_it_stands(lake: Lake, output: Output, shards: Sequence[str]) -> StageStats:
     """What a stage says of a table that is held: every document is there, none is touched."""
     counts = {shard: ShardCounts() for shard in shards}
-    rows = lake.read(output.table, columns=["shard", "uri"]).to_pylist()
-    for shard, _ in {(row["shard"], row["uri"]) for row in rows}:
-        count = counts.setdefault(shard, ShardCounts())
-        count.seen += 1
-        count.reused += 1
+    stored = lake.snapshot(output.table)
+    for shard, rows in stored.partitions(sorted({*shards, *stored.sizes}), ["uri"]):
+        documents = len(pc.unique(rows["uri"].combine_chunks()))
+        if documents:
+            count = counts.setdefault(shard, ShardCounts())
+            count.seen = count.reused = documents
     for stage in output.stages:
         for row in quarantined(lake, stage, list(counts)).values():
             counts[row["shard"]].quarantined += 1
@@ -161,17 +169,16 @@ def stage_stats(
 
     They do not depend on row order or time: `digest_of(version, sorted digests of the rows)`.
     """
-    version, columns, where_given = output.version, output.columns, output.where_given
     writer.flush()
     writer.lake.ensure([writer.table])
-    by_shard: dict[str, list[str]] = {shard: [] for shard in counts}
-    for row in writer.lake.read(
-        writer.table, columns=["shard", *columns, *where_given]
-    ).to_pylist():
-        given = [[column, row[column]] for column in where_given if row[column]]
-        digest = digest_of(*(row[column] for column in columns), *given)
-        by_shard.setdefault(row["shard"], []).append(digest)
-    everything = sorted(digest for digests in by_shard.values() for digest in digests)
+    held = contents(
+        writer.lake,
+        writer.table,
+        version=output.version,
+        columns=output.columns,
+        where_given=output.where_given,
+    )
+    empty = digest_of(output.version, [])
     return StageStats(
         seen=sum(count.seen for count in counts.values()),
         processed=sum(count.processed for count in counts.values()),
@@ -179,7 +186,12 @@ def stage_stats(
         quarantined=sum(count.quarantined for count in counts.values()),
         removed=sum(count.removed for count in counts.values()),
         shards_written=tuple(sorted(writer.written)),
-        digest=digest_of(version, everything),
+        digest=held.whole,
         per_shard={shard: asdict(count) for shard, count in counts.items()},
-        shard_digests={shard: digest_of(version, sorted(by_shard[shard])) for shard in counts},
+        shard_digests={shard: held.shards.get(shard, empty) for shard in counts},
     )
+
+
+def at_rest(counts: ShardCounts) -> dict[str, int]:
+    """What a stage counts of a shard in which it will find nothing to do, after these counts."""
+    return asdict(ShardCounts(seen=counts.seen, reused=counts.seen, quarantined=counts.quarantined))

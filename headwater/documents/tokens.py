@@ -1,16 +1,20 @@
 """Counting tokens as the embedding model does, without loading the model."""
 
 import importlib.util
+import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
 from headwater.errors import HeadwaterError
-from headwater.records import digest_file
+from headwater.records import digest_file, digest_of
 
 #: Counts the tokens of each text, special tokens not included.
 TokenCounter = Callable[[Sequence[str]], list[int]]
 _BATCH = 4096
+#: What the names of encoders without a model begin with; their tokens are words and signs.
+STATIC = "static:"
+_STATIC_TOKEN = re.compile(r"\w+|[^\w\s]")
 
 
 @lru_cache(maxsize=4)
@@ -18,11 +22,14 @@ def token_counter(embedding_model: str) -> TokenCounter:
     """The counter of an embedding model.
 
     Args:
-        embedding_model: `package:NAME` or a folder, as in `Settings.embedding_model`.
+        embedding_model: `package:NAME`, a folder or `static:DIMENSIONS`, as in
+            `Settings.embedding_model`.
 
     Raises:
         HeadwaterError: there is no tokenizer there.
     """
+    if embedding_model.startswith(STATIC):
+        return _count_words
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(_tokenizer_file(embedding_model)))
@@ -43,6 +50,8 @@ def token_counter(embedding_model: str) -> TokenCounter:
 
 def tokenizer_digest(embedding_model: str) -> str:
     """Digest of the tokenizer that `token_counter` counts with."""
+    if embedding_model.startswith(STATIC):
+        return digest_of("static tokens/1", _STATIC_TOKEN.pattern)
     return digest_file(_tokenizer_file(embedding_model))
 
 
@@ -63,3 +72,7 @@ def _tokenizer_file(embedding_model: str) -> Path:
             mend="Install the package, or set HEADWATER_EMBEDDING_MODEL to a model's folder.",
         )
     return found[0]
+
+
+def _count_words(texts: Sequence[str]) -> list[int]:
+    return [len(_STATIC_TOKEN.findall(text)) for text in texts]

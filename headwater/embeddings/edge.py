@@ -33,12 +33,12 @@ from headwater.embeddings.store import (
 from headwater.errors import IntegrityError
 from headwater.files import new_folder, read_json, write_json
 from headwater.progress import track
-from headwater.records import Hit, short
+from headwater.records import Hit, digest_file, short
 
 if TYPE_CHECKING:
     from qdrant_edge import EdgeConfig, EdgeShard
 
-MANIFEST, SHARD = "index.json", "shard"
+MANIFEST, SHARD, POINTS = "index.json", "shard", "points.parquet"
 #: The engine makes segments above 10 MB of vectors immutable, and there deleted points count in word
 #: frequencies until they are cleaned up. Up to this size each update cleans up (2 s for 12,000
 #: points), so that scores are those of a full build; above, when a fifth is deleted.
@@ -78,7 +78,7 @@ class EdgeStore:
         with new_folder(self.root / version) as work:
             shard = self._shard(work / SHARD, contents, base)
             try:
-                added, removed = _update(shard, contents)
+                added, removed = _update(shard, contents, self._present(base, shard))
                 shard.optimize()
                 shard.flush()
                 points = shard.info().points_count
@@ -89,6 +89,7 @@ class EdgeStore:
                     f"Index {short(version)} has {points} points, not {len(contents.digests)}.",
                     mend="Run the build again; if it persists, remove the earlier versions.",
                 )
+            _write_list(work / POINTS, contents.digests)
             write_json(work / MANIFEST, _manifest_of(work, version, points, contents.dimension))
         return BuildStats(points=points, added=added, removed=removed)
 
@@ -119,8 +120,11 @@ class EdgeStore:
 
     def verify(self, version: str) -> None:
         """Compare every file with its digest. Raises IntegrityError where one differs."""
-        files = self._manifest(version)["files"]
-        _check(version, files, folder_digests(self.root / version / SHARD))
+        manifest = self._manifest(version)
+        _check(version, manifest["files"], folder_digests(self.root / version / SHARD))
+        if "list" in manifest:
+            path = self.root / version / POINTS
+            _check(version, {POINTS: manifest["list"]}, _digests_of_list(path))
 
     def _shard(self, folder: Path, contents: Contents, base: str | None) -> "EdgeShard":
         """A new shard, or a writable copy of a version's."""
@@ -132,6 +136,17 @@ class EdgeStore:
             return EdgeShard.create(str(folder), config)
         self._copy(base, folder)
         return EdgeShard.load(str(folder), config)
+
+    def _present(self, base: str | None, shard: "EdgeShard") -> dict[str, str]:
+        """Digests of the points that a shard begins with, by id."""
+        if base is None:
+            return {}
+        expected = self._manifest(base).get("list")
+        if expected is None:  # it was published before there were lists
+            return _stored_digests(shard)
+        path = self.root / base / POINTS
+        _check(base, {POINTS: expected}, _digests_of_list(path))
+        return _read_list(path)
 
     def _copy(self, version: str, target: Path) -> Mapping[str, Any]:
         """Copy a version's data and check the copy; returns the manifest."""
@@ -213,11 +228,10 @@ class EdgeIndex:
         return to_hits([(point.score, point.payload or {}) for point in found], limit)
 
 
-def _update(shard: "EdgeShard", contents: Contents) -> tuple[int, int]:
-    """Make a shard hold `contents`; returns how many points were written and deleted."""
+def _update(shard: "EdgeShard", contents: Contents, present: Mapping[str, str]) -> tuple[int, int]:
+    """Make a shard that holds `present` hold `contents`; returns how many were written and deleted."""
     from qdrant_edge import UpdateOperation
 
-    present = _stored_digests(shard)
     gone: list[Any] = [point_key(id) for id in present if id not in contents.digests]
     if gone:
         shard.update(UpdateOperation.delete_points(gone))
@@ -255,12 +269,33 @@ def _point(point: Point) -> Any:
     )
 
 
+def _write_list(path: Path, digests: Mapping[str, str]) -> None:
+    """Id and digest of every point: asking the engine for all of them takes it seconds."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = {"id": list(digests), "digest": list(digests.values())}
+    pq.write_table(pa.table(columns), path, compression="zstd", use_dictionary=False)
+
+
+def _read_list(path: Path) -> dict[str, str]:
+    import pyarrow.parquet as pq
+
+    rows = pq.read_table(path)
+    return dict(zip(rows["id"].to_pylist(), rows["digest"].to_pylist(), strict=True))
+
+
+def _digests_of_list(path: Path) -> dict[str, str]:
+    return {POINTS: digest_file(path)} if path.is_file() else {}
+
+
 def _manifest_of(work: Path, version: str, points: int, dimension: int) -> dict[str, Any]:
     return {
         "version": version,
         "points": points,
         "dimension": dimension,
         "files": folder_digests(work / SHARD),
+        "list": digest_file(work / POINTS),
     }
 
 

@@ -4,9 +4,12 @@ A vector's key is (digest of the embedded text, digest of the model). Knows the 
 how a text is encoded or searched.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby, islice
+from operator import itemgetter
 from typing import Protocol
 
 import numpy as np
@@ -14,16 +17,22 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from headwater.documents.contents import contents
+from headwater.documents.rest import Rest
 from headwater.documents.split import embed_text
+from headwater.documents.stage import FLUSH_BYTES
 from headwater.lake import SCHEMAS, Lake, sole_writer
 from headwater.records import digest_of
 
 STAGE_VERSION = "embed/1"
 TABLE = "chunk_embeddings"
-#: Texts that are embedded between two commits: the most that a kill can lose.
+#: Texts that are embedded at once, and then committed ...
 COMMIT_EVERY = 1024
 
-Vector = npt.NDArray[np.float32]
+#: ... where that took longer than so many seconds: the most that a kill can lose.
+COMMIT_SECONDS = 5.0
+#: Files that a shard may come to have before they are joined.
+MOST_FILES = 8
 
 
 class TextEncoder(Protocol):
@@ -57,134 +66,242 @@ class EmbedStats:
 def embed_chunks(lake: Lake, shards: Sequence[str], encoder: TextEncoder) -> EmbedStats:
     """Give every chunk of these shards its vector, and drop vectors that nothing needs.
 
-    A vector that any shard has for the same text and model is copied, not computed. Shards whose
-    texts are the same as before are not written. Every `COMMIT_EVERY` new vectors are committed,
-    so a killed run is continued, not repeated. The encoder is not touched (no model is loaded)
-    where no text is new.
+    A vector that any shard has for the same text and model is copied, not computed, also where the
+    number of shards is another than before. Shards whose texts are the same as before are not
+    written. New vectors are committed every few seconds, so a killed run is continued, not
+    repeated. The encoder is not touched (no model is loaded) where no text is new. In memory are
+    the vectors of a shard or of `COMMIT_EVERY` texts, and a name for each text that lacks one.
     """
     run = _Run(lake, encoder.digest, shards)
-    reused = {shard: len(run.needed[shard].keys() & run.known) for shard in run.shards}
-    removed = {s: len(run.held[s] - run.needed[s]) + run.foreign[s] for s in run.shards}
-    todo = run.missing()
     run.copy_from_other_shards()
-    digests = list(todo)
-    for start in range(0, len(digests), COMMIT_EVERY):
-        block = digests[start : start + COMMIT_EVERY]
-        what = f"embedding chunks {start + 1}-{start + len(block)} of {len(digests)}"
-        run.encode(block, encoder, what)
-        if start + COMMIT_EVERY < len(digests):
-            run.commit(sorted({todo[digest] for digest in block}))
-    run.commit(run.stale)
+    run.encode_missing(encoder)
+    run.settle()
 
-    embedded = Counter(todo.values())
-    per_shard = {
-        shard: {
-            "chunks": run.needed[shard].total(),
-            "embedded": embedded[shard],
-            "reused": reused[shard],
-            "removed": removed[shard],
-        }
-        for shard in run.shards
-    }
     lake.ensure([TABLE])
-    contents = _digests(lake)
+    keys = ("embed_digest", "model")
+    held = contents(lake, TABLE, version=STAGE_VERSION, columns=keys, by_shard=True)
+    run.remember()
+    per_shard = {shard: run.per_shard[shard] for shard in run.shards}
     return EmbedStats(
         total=sum(counts["chunks"] for counts in per_shard.values()),
-        embedded=len(todo),
-        reused=sum(reused.values()),
-        removed=sum(removed.values()),
+        embedded=sum(counts["embedded"] for counts in per_shard.values()),
+        reused=sum(counts["reused"] for counts in per_shard.values()),
+        removed=sum(counts["removed"] for counts in per_shard.values()),
         shards_written=tuple(sorted(run.written)),
-        digest=digest_of(STAGE_VERSION, sorted(contents.items())),
+        digest=held.whole,
         per_shard=per_shard,
-        shard_digests={shard: contents.get(shard, _EMPTY) for shard in run.shards},
+        shard_digests={shard: held.shards.get(shard, _EMPTY) for shard in run.shards},
     )
 
 
 class _Run:
-    """What is to do in one run, from the columns that are cheap to read, and the doing of it."""
+    """What is to do in one run, from the columns that are cheap to read, and the doing of it.
+
+    Many vectors are first added to the shards that lack them; then shards that hold others than they
+    need are written anew. So a kill loses little.
+    """
 
     def __init__(self, lake: Lake, model: str, shards: Sequence[str]) -> None:
-        chunks = lake.read("document_shards", columns=["shard", "embed_digest"])
-        rows = lake.read(TABLE, columns=["shard", "embed_digest", "model"])
-        ours = pc.equal(rows["model"], model)
         self.lake, self.model = lake, model
-        #: For each shard, the texts its chunks need, and those it has vectors of this model for.
-        self.needed, self.held = _by_shard(chunks), _by_shard(rows.filter(ours))
-        self.foreign = Counter(rows.filter(pc.invert(ours))["shard"].to_pylist())
-        self.known: set[str] = set().union(*self.held.values())
+        self.rest = Rest(lake, [TABLE], ["document_shards"], [STAGE_VERSION, model])
+        self.chunks, self.stored = lake.snapshot("document_shards"), lake.snapshot(TABLE)
         # Shards that no longer exist, because their number was lowered, are emptied.
-        retired = (self.held.keys() | self.foreign.keys()) - self.needed.keys()
+        retired = {shard for shard in self.stored.files if not self.chunks.sizes[shard]}
         self.shards = sorted({*shards, *retired})
-        self.stale = [
-            shard
-            for shard in self.shards
-            if self.needed[shard].keys() != self.held[shard].keys() or self.foreign[shard]
-        ]
-        self.vectors: dict[str, Vector] = {}  # copied or new
+        self.per_shard: dict[str, dict[str, int]] = {}
+        #: Shards that are not at rest, with the number of their distinct texts.
+        self.awake: dict[str, int] = {}
+        #: Those that lack vectors or hold others than they need, and the latter of them.
+        self.stale: list[str] = []
+        self.untidy: set[str] = set()
         self.written: set[str] = set()
+        #: Pairs of a shard and a text that it has no vector for, in order.
+        self.lacking = self._compare()
+        self._gained: list[pa.Table] = []
+        #: Whether they are too many to be lost.
+        self._many = False
 
-    def missing(self) -> dict[str, str]:
-        """Texts that no shard has a vector for, and the first shard that needs each."""
-        todo: dict[str, str] = {}
-        for shard in self.stale:
-            for digest in sorted(self.needed[shard].keys() - self.known):
-                todo.setdefault(digest, shard)
-        return todo
+    def _compare(self) -> pa.Table:
+        """See what each shard needs and has; returns what it lacks."""
+        awake = []
+        for shard in self.shards:
+            counts = self.rest.counts(shard)
+            if counts is None:
+                awake.append(shard)
+            else:
+                self.per_shard[shard] = counts
+        chunks = self.chunks.partitions(awake, ["embed_digest"])
+        stored = self.stored.partitions(awake, ["embed_digest", "model"])
+        lacking = [_LACKING.empty_table()]
+        for (shard, texts), (_, rows) in zip(chunks, stored, strict=True):
+            needed = set(texts["embed_digest"].to_pylist())
+            ours = rows.filter(pc.equal(rows["model"], self.model))["embed_digest"].to_pylist()
+            held = set(ours)
+            missing, useful = sorted(needed - held), len(needed & held)
+            if useful < len(rows):
+                self.untidy.add(shard)
+            if missing or useful < len(rows):
+                self.stale.append(shard)
+            self.awake[shard] = len(needed)
+            self.per_shard[shard] = {
+                "chunks": len(texts),
+                "embedded": 0,
+                "reused": useful,
+                "removed": len(held - needed) + len(rows) - len(ours),
+            }
+            pairs = {"shard": [shard] * len(missing), "embed_digest": missing}
+            lacking.append(pa.table(pairs, schema=_LACKING))
+        return pa.concat_tables(lacking)
 
     def copy_from_other_shards(self) -> None:
-        """Fetch vectors that lie in another shard, before a commit can drop them there."""
-        lacking = set().union(*(self.needed[s].keys() - self.held[s].keys() for s in self.stale))
-        wanted = lacking & self.known
-        sources = [shard for shard, held in self.held.items() if held.keys() & wanted]
-        rows = self.lake.read(TABLE, where={"shard": sources, "model": [self.model]})
-        rows = rows.filter(pc.is_in(rows["embed_digest"], pa.array(sorted(wanted), pa.string())))
-        vectors = vector_rows(rows["vector"])
-        self.vectors.update(zip(rows["embed_digest"].to_pylist(), vectors, strict=True))
-
-    def encode(self, digests: Sequence[str], encoder: TextEncoder, what: str) -> None:
-        """Read the texts of some digests and encode them."""
-        columns = ["embed_digest", "heading", "text"]
-        rows = self.lake.read("document_shards", columns=columns, where={"shard": self.stale})
-        rows = rows.filter(pc.is_in(rows["embed_digest"], pa.array(digests, pa.string())))
-        texts = {r["embed_digest"]: embed_text(r["heading"], r["text"]) for r in rows.to_pylist()}
-        vectors = encoder.encode([texts[digest] for digest in digests], what=what)
-        self.vectors.update(zip(digests, vectors, strict=True))
-
-    def commit(self, shards: Sequence[str]) -> None:
-        """Write all vectors of these shards that are known by now, in one commit."""
-        if not shards:
+        """Take the vectors that another shard has, a shard at a time."""
+        if not len(self.lacking):
             return
-        old = self.lake.read(TABLE, where={"shard": shards, "model": [self.model]})
-        parts = []
-        for shard in shards:
-            needed = self.needed[shard].keys()
-            kept = old.filter(pc.equal(old["shard"], shard))
-            kept = kept.filter(
-                pc.is_in(kept["embed_digest"], pa.array(sorted(needed), pa.string()))
-            )
-            lacking = needed - set(kept["embed_digest"].to_pylist())
-            parts += [kept, self._rows(shard, sorted(lacking & self.vectors.keys()))]
-        order = [("shard", "ascending"), ("embed_digest", "ascending")]
-        self.lake.replace(TABLE, pa.concat_tables(parts).sort_by(order), keys=shards)
-        self.written.update(shards)
+        wanted = _distinct(self.lacking["embed_digest"])
+        digests, sources = [pa.array([], pa.string())], [pa.array([], pa.string())]
+        for source, rows in self.stored.partitions(
+            sorted(self.stored.files), ["shard", "embed_digest", "model"]
+        ):
+            is_wanted = pc.is_in(rows["embed_digest"], value_set=wanted)
+            found = rows.filter(pc.and_(is_wanted, pc.equal(rows["model"], self.model)))
+            digests.append(found["embed_digest"].combine_chunks())
+            sources.append(pa.array([source] * len(found), pa.string()))
+        at = pc.index_in(self.lacking["embed_digest"], value_set=pa.concat_arrays(digests))
+        found_at = at.drop_null().combine_chunks()
+        copies = self.lacking.filter(pc.is_valid(at))
+        copies = copies.append_column("source", pa.concat_arrays(sources).take(found_at))
+        self.lacking = self.lacking.filter(pc.is_null(at))
+        self._many = len(copies) + len(_distinct(self.lacking["embed_digest"])) > COMMIT_EVERY
+        for shard, count in Counter(copies["shard"].to_pylist()).items():
+            self.per_shard[shard]["reused"] += count
+        for source in sorted(_distinct(copies["source"]).to_pylist()):
+            mine = copies.filter(pc.equal(copies["source"], source))
+            rows = self.stored.partition(source, ["embed_digest", "model", "vector"])
+            rows = rows.filter(pc.equal(rows["model"], self.model)).combine_chunks()
+            held = rows["embed_digest"].combine_chunks()
+            at = pc.index_in(mine["embed_digest"].combine_chunks(), value_set=held)
+            self._gain(mine, rows["vector"].take(at))
+            if self._many and self._is_full():
+                self._add()
+        if self._many:
+            self._add()
 
-    def _rows(self, shard: str, digests: Sequence[str]) -> pa.Table:
-        columns = {
-            "shard": [shard] * len(digests),
-            "embed_digest": digests,
-            "model": [self.model] * len(digests),
-            "vector": vector_array([self.vectors[digest] for digest in digests]),
+    def encode_missing(self, encoder: TextEncoder) -> None:
+        """Encode each text that no shard has a vector for, once."""
+        if not len(self.lacking):
+            return
+        # The pairs of one text beside each other, texts in the order of the first shard of each.
+        codes = self.lacking["embed_digest"].combine_chunks().dictionary_encode().indices
+        order = np.argsort(codes.to_numpy(), kind="stable")
+        pairs = self.lacking.take(pa.array(order))
+        codes = codes.to_numpy()[order]
+        starts = np.flatnonzero(np.diff(codes, prepend=-1))
+        bounds = np.append(starts, len(pairs))
+        firsts = pairs.take(pa.array(starts))
+        for shard, count in Counter(firsts["shard"].to_pylist()).items():
+            self.per_shard[shard]["embedded"] = count
+        texts, committed = self._texts(firsts), time.monotonic()
+        for start in range(0, len(starts), COMMIT_EVERY):
+            end = min(start + COMMIT_EVERY, len(starts))
+            what = f"embedding chunks {start + 1}-{end} of {len(starts)}"
+            vectors = encoder.encode(list(islice(texts, end - start)), what=what)
+            which = np.repeat(np.arange(end - start), np.diff(bounds[start : end + 1]))
+            rows = pairs.slice(int(bounds[start]), int(bounds[end] - bounds[start]))
+            self._gain(rows, vector_array(vectors[which]))
+            now = time.monotonic()
+            if self._many and (now - committed >= COMMIT_SECONDS or self._is_full()):
+                self._add()
+                committed = now
+        if self._many:
+            self._add()
+
+    def settle(self) -> None:
+        """Write shards anew that hold what nothing needs, or are to hold what is in memory, or have
+        come to have many files.
+        """
+        now = self.lake.snapshot(TABLE)
+        gained = pa.concat_tables([SCHEMAS[TABLE].empty_table(), *self._gained])
+        gaining = set(_distinct(gained["shard"]).to_pylist())
+        parts: dict[str, pa.Table] = {}
+        for shard in self.stale:
+            files = len(now.files.get(shard, ()))
+            if not (shard in self.untidy or shard in gaining or files > MOST_FILES):
+                continue
+            needed = self.chunks.partition(shard, ["embed_digest"])["embed_digest"]
+            rows = now.partition(shard)
+            ours = pc.equal(rows["model"], self.model)
+            is_needed = pc.is_in(rows["embed_digest"], value_set=_distinct(needed))
+            mine = gained.filter(pc.equal(gained["shard"], shard))
+            rows = pa.concat_tables([rows.filter(pc.and_(ours, is_needed)), mine])
+            _, first = np.unique(rows["embed_digest"].to_numpy(), return_index=True)
+            parts[shard] = rows.take(pa.array(first))
+            if sum(part.nbytes for part in parts.values()) >= FLUSH_BYTES:
+                self._replace(parts)
+                parts = {}
+        self._replace(parts)
+
+    def remember(self) -> None:
+        """Note what a run will count that finds the shards as this one leaves them."""
+        counts = {
+            shard: {**self.per_shard[shard], "embedded": 0, "reused": texts, "removed": 0}
+            for shard, texts in self.awake.items()
         }
-        return pa.table(columns, schema=SCHEMAS[TABLE])
+        self.rest.keep(counts)
+
+    def _texts(self, firsts: pa.Table) -> Iterator[str]:
+        """The text of each pair of a shard and a digest, read a shard at a time."""
+        pairs = (
+            (pair["shard"], pair["embed_digest"])
+            for batch in firsts.to_batches(max_chunksize=COMMIT_EVERY)
+            for pair in batch.to_pylist()
+        )
+        for shard, group in groupby(pairs, key=itemgetter(0)):
+            digests = [digest for _, digest in group]
+            rows = self.chunks.partition(shard, ["embed_digest", "heading", "text"])
+            wanted = pa.array(digests, pa.string())
+            rows = rows.filter(pc.is_in(rows["embed_digest"], value_set=wanted))
+            texts = {
+                row["embed_digest"]: embed_text(row["heading"], row["text"])
+                for row in rows.to_pylist()
+            }
+            yield from (texts[digest] for digest in digests)
+
+    def _gain(self, pairs: pa.Table, vectors: pa.Array) -> None:
+        columns = {
+            "shard": pairs["shard"],
+            "embed_digest": pairs["embed_digest"],
+            "model": pa.array([self.model] * len(pairs), pa.string()),
+            "vector": vectors,
+        }
+        self._gained.append(pa.table(columns, schema=SCHEMAS[TABLE]))
+
+    def _is_full(self) -> bool:
+        return sum(part.nbytes for part in self._gained) >= FLUSH_BYTES
+
+    def _add(self) -> None:
+        """Commit what was gained beside what is there."""
+        if self._gained:
+            rows = pa.concat_tables(self._gained).sort_by(_ORDER)
+            shards = sorted(_distinct(rows["shard"]).to_pylist())
+            self.lake.append(TABLE, rows, keys=shards)
+            self.written.update(shards)
+            self._gained = []
+
+    def _replace(self, parts: Mapping[str, pa.Table]) -> None:
+        if parts:
+            self.lake.replace(TABLE, pa.concat_tables(parts.values()), keys=list(parts))
+            self.written.update(parts)
 
 
-def vector_array(vectors: Sequence[Vector]) -> pa.Array:
-    """Vectors as a column of the lake."""
-    if not vectors:
-        return pa.array([], type=SCHEMAS[TABLE].field("vector").type)
-    rows = np.stack(vectors).astype(np.float32, copy=False)
+def _distinct(column: pa.ChunkedArray) -> pa.Array:
+    return pc.unique(column.combine_chunks())
+
+
+def vector_array(vectors: npt.NDArray[np.float32]) -> pa.Array:
+    """Vectors, of shape (rows, dimension), as a column of the lake."""
+    rows = vectors.astype(np.float32, copy=False)
     offsets = np.arange(len(rows) + 1, dtype=np.int32) * rows.shape[1]
-    return pa.ListArray.from_arrays(offsets, rows.ravel())
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(rows.ravel()))
 
 
 def vector_rows(column: pa.ChunkedArray) -> npt.NDArray[np.float32]:
@@ -193,20 +310,6 @@ def vector_rows(column: pa.ChunkedArray) -> npt.NDArray[np.float32]:
     return flat.reshape(len(column), -1) if len(column) else np.zeros((0, 0), np.float32)
 
 
-def _by_shard(rows: pa.Table) -> defaultdict[str, Counter[str]]:
-    found: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    columns = rows["shard"].to_pylist(), rows["embed_digest"].to_pylist()
-    for shard, digest in zip(*columns, strict=True):
-        found[shard][digest] += 1
-    return found
-
-
-def _digests(lake: Lake) -> dict[str, str]:
-    """Digest of each shard's content; vectors are named by their keys, not by their last bits."""
-    keys: defaultdict[str, list[str]] = defaultdict(list)
-    for row in lake.read(TABLE, columns=["shard", "embed_digest", "model"]).to_pylist():
-        keys[row["shard"]].append(digest_of(row["embed_digest"], row["model"]))
-    return {shard: digest_of(STAGE_VERSION, sorted(rows)) for shard, rows in keys.items()}
-
-
+_LACKING = pa.schema([("shard", pa.string()), ("embed_digest", pa.string())])
+_ORDER = [("shard", "ascending"), ("embed_digest", "ascending")]
 _EMPTY = digest_of(STAGE_VERSION, [])

@@ -10,11 +10,13 @@ import logging
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from headwater.documents.tokens import STATIC
+from headwater.embeddings.static import StaticEncoder, static_digest
 from headwater.errors import HeadwaterError
 from headwater.progress import track
 from headwater.records import digest_file, digest_of
@@ -30,6 +32,25 @@ BATCH_TOKENS = 2048
 
 Vectors = npt.NDArray[np.float32]
 log = logging.getLogger("headwater")
+
+
+class AnyEncoder(Protocol):
+    """What every embedding model is to who uses it: `Encoder`, or `StaticEncoder`."""
+
+    digest: str
+    dimension: int
+    max_tokens: int
+
+    def encode(self, texts: Sequence[str], *, what: str = ...) -> Vectors: ...
+
+
+def open_encoder(model: str, threads: int) -> AnyEncoder:
+    """The encoder of `Settings.embedding_model`; no model is loaded before the first text.
+
+    Raises:
+        HeadwaterError: there is no such model.
+    """
+    return StaticEncoder(model) if model.startswith(STATIC) else Encoder(model, threads)
 
 
 def model_folder(model: str) -> Path:
@@ -60,7 +81,9 @@ def model_folder(model: str) -> Path:
 
 @functools.cache
 def model_digest(model: str) -> str:
-    """Digest of the files that determine the vectors; loads no model."""
+    """Digest of what determines the vectors: a model's files, or a name; loads no model."""
+    if model.startswith(STATIC):
+        return static_digest(model)
     folder = model_folder(model)
     names = ["config.json", "model.safetensors", "tokenizer.json", *_pooling_files(folder)]
     missing = [name for name in names if not (folder / name).is_file()]

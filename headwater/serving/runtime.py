@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar
 
-from headwater.embeddings.encoder import Encoder, model_digest
+from headwater.embeddings.encoder import AnyEncoder, model_digest, open_encoder
 from headwater.embeddings.retrieve import Found, RetrievalSettings, Retriever
 from headwater.embeddings.store import Index, open_store
 from headwater.engine import CONTEXT_TOKENS, Engine
@@ -66,7 +66,7 @@ class Runtime:
         release: Release,
         retriever: Retrieves,
         engine: Shared[Engine],
-        encoder: Shared[Encoder],
+        encoder: Shared[AnyEncoder],
         index: Shared[Index],
         *,
         guard: Guard,
@@ -80,7 +80,7 @@ class Runtime:
         return self.shared_engine.value
 
     @property
-    def encoder(self) -> Encoder:
+    def encoder(self) -> AnyEncoder:
         return self.shared_encoder.value
 
     def close(self) -> None:
@@ -155,7 +155,7 @@ def _engine(
 
 def _encoder(
     settings: Settings, release: Release
-) -> tuple[object, Callable[[], Encoder], Callable[[Encoder], None]]:
+) -> tuple[object, Callable[[], AnyEncoder], Callable[[AnyEncoder], None]]:
     if model_digest(settings.embedding_model) != release.embedding_model:
         raise HeadwaterError(
             f"Release {short(release.id)} was made with another embedding model than"
@@ -163,8 +163,8 @@ def _encoder(
             mend="Set HEADWATER_EMBEDDING_MODEL as it was, or run `headwater build`.",
         )
 
-    def make() -> Encoder:
-        return Encoder(settings.embedding_model, settings.threads)
+    def make() -> AnyEncoder:
+        return open_encoder(settings.embedding_model, settings.threads)
 
     return release.embedding_model, make, lambda _: None
 

@@ -1,11 +1,12 @@
 """Which documents say the same, which one stays, and what an edit costs."""
 
 import random
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 
-from headwater.documents import chunk
+from headwater.documents import chunk, duplicates
 from headwater.documents.accounting import account
 from headwater.documents.duplicates import rank, resolve, survivors
 from headwater.documents.raw import update_raw
@@ -281,3 +282,16 @@ def test_a_restricted_document_never_stands_in_for_an_open_one(handbook: Corpus,
     handbook.clean()
     handbook.duplicates()
     assert "board:///a.txt" not in {*survivors(handbook.lake), *survivors(handbook.lake).values()}
+
+
+def test_nothing_is_compared_where_files_and_threshold_are_the_same(handbook: Corpus, monkeypatch):
+    first = build(handbook)[2]
+    compared = []
+    real = duplicates.resolve
+    monkeypatch.setattr(duplicates, "resolve", lambda *rest: compared.append(rest) or real(*rest))
+    again = handbook.duplicates()
+    assert (compared, again) == ([], replace(first, written=False))
+    handbook.lake.overwrite("duplicates", handbook.lake.read("duplicates").slice(0, 0))
+    assert handbook.duplicates().written and len(compared) == 1
+    assert handbook.duplicates(threshold=0.9).documents == first.documents
+    assert len(compared) == 2

@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from headwater.embeddings import edge
 from headwater.embeddings.edge import EdgeStore
 from headwater.embeddings.store import Contents, Point
 from headwater.errors import IntegrityError
@@ -20,6 +22,7 @@ import sys, time
 from dataclasses import replace
 from pathlib import Path
 from headwater.embeddings import store
+from headwater.embeddings import edge
 from headwater.embeddings.edge import EdgeStore
 from tests.embeddings.examples import contents, corpus
 
@@ -148,3 +151,34 @@ def test_what_dead_processes_left_is_swept(store):
     os.utime(left[1], (time.time() - 1e6,) * 2)
     store.open("v1").close()
     assert [folder.exists() for folder in left + living] == [False, False, True, True]
+
+
+def test_what_a_base_holds_is_known_from_its_list(store, monkeypatch):
+    def ask(_):
+        raise AssertionError("it asks the engine for all points")
+
+    monkeypatch.setattr(edge, "_stored_digests", ask)
+    stats = store.build("v2", contents(corpus()[:3]), base="v1")
+    assert (stats.points, stats.added, stats.removed) == (3, 0, 5)
+    monkeypatch.undo()
+    # A version of before there were lists.
+    manifest = store.root / "v1" / edge.MANIFEST
+    known = json.loads(manifest.read_text())
+    del known["list"]
+    manifest.write_text(json.dumps(known))
+    (store.root / "v1" / edge.POINTS).unlink()
+    store.verify("v1")
+    stats = store.build("v3", contents(corpus()[:3]), base="v1")
+    assert (stats.points, stats.added, stats.removed) == (3, 0, 5)
+
+
+@pytest.mark.parametrize("damage", ["other", "gone"])
+def test_a_damaged_list_is_found(store, damage):
+    path = store.root / "v1" / edge.POINTS
+    if damage == "other":
+        path.write_bytes(path.read_bytes() + b"x")
+    else:
+        path.unlink()
+    for call in (store.verify, lambda v: store.build("v2", contents(corpus()), base=v)):
+        with pytest.raises(IntegrityError, match="damaged"):
+            call("v1")

@@ -5,7 +5,8 @@ import pytest
 
 from headwater.embeddings import embed
 from headwater.embeddings.embed import embed_chunks, vector_rows
-from headwater.lake import Lake
+from headwater.lake import Lake, Snapshot, rows_to_table
+from headwater.records import shard_of
 from tests.embeddings.examples import (
     WordEncoder,
     chunk,
@@ -122,6 +123,7 @@ def test_documents_and_shards_that_are_gone_leave_no_vectors(lake, encoder):
 def test_a_killed_run_is_continued(lake, tmp_path, monkeypatch):
     """The second of three blocks fails: the first is not encoded again, the end is the same."""
     monkeypatch.setattr(embed, "COMMIT_EVERY", 3)
+    monkeypatch.setattr(embed, "COMMIT_SECONDS", 0)
 
     class Dies(WordEncoder):
         def encode(self, texts, *, what=""):
@@ -153,3 +155,77 @@ def test_an_empty_lake_is_an_empty_table(tmp_path):
     assert (stats.total, stats.embedded, stats.shards_written) == (0, 0, ())
     assert len(lake.read("chunk_embeddings")) == 0
     assert set(stats.shard_digests) == set(shard_keys())
+
+
+def resharded(rows: list[dict], shards: int) -> list[dict]:
+    return [{**row, "shard": shard_of(row["uri"], shards)} for row in rows]
+
+
+@pytest.mark.parametrize("commit_every", [1024, 2])
+@pytest.mark.parametrize("shards", [1, 3, 7, 64])
+def test_another_number_of_shards_embeds_nothing(
+    tmp_path, encoder, monkeypatch, shards, commit_every
+):
+    """Whether the vectors are few enough to be lost, or are added first and moved then."""
+    rows = [*corpus(), chunk("doc://twice", corpus()[0]["text"], heading="with")]
+    lake, fresh = Lake(tmp_path / "lake"), Lake(tmp_path / "fresh")
+    write_chunks(lake, rows)
+    embed_chunks(lake, shard_keys(), encoder)
+    monkeypatch.setattr(embed, "COMMIT_EVERY", commit_every)
+    keys = [f"{index:02x}" for index in range(shards)]
+    moved = resharded(rows, shards)
+    for each in (lake, fresh):
+        table = rows_to_table("document_shards", moved)
+        each.replace("document_shards", table, keys=[*keys, *shard_keys()])
+    stats = embed_chunks(lake, keys, NoEncoder())
+    assert (stats.embedded, stats.total) == (0, 9)
+    assert vector_keys(lake) == wanted(moved)
+    assert stats.digest == embed_chunks(fresh, keys, WordEncoder()).digest
+    assert embed_chunks(lake, keys, NoEncoder()).shards_written == ()
+    order = [("shard", "ascending"), ("embed_digest", "ascending")]
+    ours, theirs = (each.read("chunk_embeddings").sort_by(order) for each in (lake, fresh))
+    assert ours.equals(theirs)
+
+
+def test_a_kill_while_vectors_move_loses_none(lake, encoder, monkeypatch):
+    embed_chunks(lake, shard_keys(), encoder)
+    moved = resharded(corpus(), 3)
+    write_chunks(lake, moved)
+    monkeypatch.setattr(embed, "COMMIT_EVERY", 2)
+
+    def killed(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(embed._Run, "settle", killed)
+    with pytest.raises(KeyboardInterrupt):
+        embed_chunks(lake, shard_keys()[:3], NoEncoder())
+    monkeypatch.undo()
+    embed_chunks(lake, shard_keys()[:3], NoEncoder())
+    assert vector_keys(lake) == wanted(moved)
+
+
+def test_many_commits_leave_few_files(tmp_path, monkeypatch):
+    rows = [chunk(f"doc://{n}", f"Text number {n}.") for n in range(60)]
+    whole, parts = Lake(tmp_path / "whole"), Lake(tmp_path / "parts")
+    for each in (whole, parts):
+        write_chunks(each, rows)
+    digest = embed_chunks(whole, shard_keys(), WordEncoder()).digest
+    monkeypatch.setattr(embed, "COMMIT_EVERY", 1)
+    monkeypatch.setattr(embed, "COMMIT_SECONDS", 0)
+    stats = embed_chunks(parts, shard_keys(), WordEncoder())
+    assert (stats.embedded, stats.digest) == (60, digest)
+    files = parts.snapshot("chunk_embeddings").files
+    assert max(len(names) for names in files.values()) <= embed.MOST_FILES
+    assert vector_keys(parts) == wanted(rows)
+
+
+def test_shards_at_rest_are_not_read(lake, encoder, monkeypatch):
+    first = embed_chunks(lake, shard_keys(), encoder)
+    read = []
+    real = Snapshot._read
+    monkeypatch.setattr(
+        Snapshot, "_read", lambda self, *rest: read.append(self.name) or real(self, *rest)
+    )
+    again = embed_chunks(lake, shard_keys(), NoEncoder())
+    assert read == []
+    assert (again.digest, again.total, again.reused) == (first.digest, 8, 8)

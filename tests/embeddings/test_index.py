@@ -3,11 +3,13 @@ import logging
 
 import pytest
 
+from headwater.embeddings import bm25, index
 from headwater.embeddings.edge import EdgeStore
 from headwater.embeddings.embed import embed_chunks
 from headwater.embeddings.index import index_digest, publish_index
 from headwater.errors import HeadwaterError
 from headwater.lake import Lake
+from headwater.records import digest_of
 from tests.embeddings.examples import WordEncoder, chunk, corpus, shard_keys, write_chunks
 
 
@@ -109,3 +111,28 @@ def test_a_damaged_base_is_not_built_upon(lake, store, caplog):
     assert "from scratch" in caplog.text and "damaged" in caplog.text
     assert (stats.points, stats.added) == (7, 7)
     store.verify(stats.version)
+
+
+def test_the_version_is_named_by_every_chunk(lake, store):
+    stats = publish(lake, store)
+    digests = {
+        row["id"]: digest_of(row["digest"], row["embed_digest"], "words", bm25.DIGEST)
+        for row in lake.read("document_shards").to_pylist()
+    }
+    assert stats.version == digest_of(index.STAGE_VERSION, sorted(digests.items()))
+
+
+def test_chunks_that_are_published_are_not_read(lake, store, monkeypatch):
+    first = publish(lake, store)
+
+    def read(*_):
+        raise AssertionError("it reads the chunks")
+
+    monkeypatch.setattr(index, "_Source", read)
+    again = publish_index(lake, store, model_digest="words")
+    assert (again.version, again.points, again.reused) == (first.version, 8, True)
+    with pytest.raises(AssertionError):
+        publish_index(lake, store, model_digest="other")
+    store.delete(first.version)
+    with pytest.raises(AssertionError):
+        publish_index(lake, store, model_digest="words")

@@ -101,7 +101,8 @@ def status_of(paths: Iterable[Path]) -> tuple[object, ...]:
 class Remembered:
     """The last listing of each source, for as long as what it was made of has not changed.
 
-    A sensor lists every source four times a minute; a large table is read when it has changed.
+    A sensor lists every source four times a minute; a large table is read when it has changed, by
+    whatever process.
     """
 
     def __init__(self) -> None:
@@ -111,8 +112,14 @@ class Remembered:
         self, name: str, made_of: object, make: Callable[[], Sequence[SourceItem]]
     ) -> list[SourceItem]:
         """The listing called `name`; made where `made_of` is another than last time."""
+        from headwater.documents.kinds import listings
+
         before = self._listings.get(name)
         if before is None or before[0] != made_of:
-            before = (made_of, list(make()))
+            items = listings.kept(name, made_of)
+            if items is None:
+                items = list(make())
+                listings.keep(name, made_of, items)
+            before = (made_of, items)
             self._listings[name] = before
         return list(before[1])

@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import lru_cache
 from glob import glob
 from pathlib import Path
 from typing import Any, Literal
@@ -61,7 +62,13 @@ class Columns(BaseModel):
 
     def named(self) -> list[str]:
         """The columns to read, each once."""
-        return list(dict.fromkeys(name for name in self.model_dump().values() if name))
+        return list(_named(self))
+
+
+@lru_cache(maxsize=64)
+def _named(columns: Columns) -> tuple[str, ...]:
+    """Asked for each row of a table."""
+    return tuple(dict.fromkeys(name for name in columns.model_dump().values() if name))
 
 
 class TableSource(Entry):

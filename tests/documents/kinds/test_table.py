@@ -6,8 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from headwater.documents.kinds import table
-from headwater.documents.kinds.base import ReadError
+from headwater.documents.kinds import listings, table
+from headwater.documents.kinds.base import ReadError, Remembered
 from headwater.documents.kinds.table import Columns, TableSource
 from headwater.documents.raw import update_raw
 from headwater.documents.sources import add_source, list_items, listing_digest, read_items
@@ -244,3 +244,35 @@ def test_a_table_is_added_with_its_columns_and_not_when_it_cannot_be_listed(tmp_
     assert (added.kind, added.name, added.access) == ("table", "faq-2", ("internal",))
     with pytest.raises(HeadwaterError, match="Extra inputs"):
         add_source(file, str(tmp_path / "FAQ 2.jsonl"), "b", fields={"ref": "main"})
+
+
+def test_a_large_listing_is_kept_for_the_next_process(tmp_path, monkeypatch):
+    monkeypatch.setattr(listings, "FEWEST", 3)
+    rows = [{**row, "tags": "staff, board" if row["head"] else None} for row in ROWS]
+    path = tmp_path / "kept.jsonl"
+    jsonl(path, [*rows, {"slug": "none"}])
+    columns = COLUMNS.model_copy(update={"access": "tags"})
+    entry = source(path, name="kept-listing", columns=columns, access=("all",))
+    first = list_items(entry)
+    assert {item.access for item in first} == {("all",), ("all", "board", "staff")}
+    assert [item.fault is None for item in first] == [True, True, False, True]
+
+    real = table._rows
+    reads = []
+    monkeypatch.setattr(table, "_rows", lambda *rest: reads.append(rest) or real(*rest))
+    for changed, again in ((False, 0), (True, 1), (False, 1)):
+        monkeypatch.setattr(table, "_remembered", Remembered())  # another process
+        if changed:
+            jsonl(path, rows)
+        assert list_items(entry) == (first if not again else list_items(entry))
+        assert len(reads) == again
+    kept = listings._path("kept-listing")
+    kept.write_bytes(kept.read_bytes()[:-9])
+    monkeypatch.setattr(table, "_remembered", Remembered())
+    assert len(list_items(entry)) == 3 and len(reads) == 2
+
+
+def test_a_small_listing_is_not_kept(tmp_path):
+    jsonl(tmp_path / "few.jsonl")
+    assert len(list_items(source(tmp_path / "few.jsonl", name="few-rows"))) == 3
+    assert not listings._path("few-rows").exists()

@@ -1,0 +1,72 @@
+"""What the lake's sharded tables hold, as digests: of each shard, and of a whole table.
+
+Data files never change, so a digest is computed again where the names of the files are others than
+last time. Knows no stage; the memory is a cache that can be deleted.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from headwater.documents.row_digests import NONE, name_of, row_digests
+from headwater.files import read_json, write_json
+from headwater.lake import Lake
+from headwater.records import digest_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contents:
+    """Digest of a table, and of each shard of it that holds rows."""
+
+    whole: str
+    shards: dict[str, str]
+
+
+def contents(
+    lake: Lake,
+    table: str,
+    *,
+    version: str,
+    columns: Sequence[str],
+    where_given: Sequence[str] = (),
+    by_shard: bool = False,
+) -> Contents:
+    """The digests of a table's rows as they stand; independent of their order.
+
+    Rows are `digest_of(*columns)`, a shard is `digest_of(version, sorted rows)`. The whole is that of
+    all rows, or, `by_shard`, `digest_of(version, sorted pairs of shard and digest)`.
+
+    Args:
+        where_given: columns that count in rows alone where they hold something.
+    """
+    path = lake.root / ".digests" / f"{table}.json"
+    made_of = digest_of(version, list(columns), list(where_given), by_shard)
+    before: dict[str, Any] = read_json(path) or {}
+    if before.get("made_of") != made_of:
+        before = {"shards": {}}
+    now = lake.snapshot(table)
+    names = {shard: digest_of(now.files[shard]) for shard in now.files if now.sizes[shard]}
+    shards = {
+        shard: entry["digest"]
+        for shard, entry in before["shards"].items()
+        if names.get(shard) == entry["files"]
+    }
+    if "whole" in before and shards.keys() == names.keys() == before["shards"].keys():
+        return Contents(whole=before["whole"], shards=shards)
+    # The name of all rows takes all rows.
+    todo = names.keys() - shards.keys() if by_shard else names.keys()
+    found = [NONE]
+    for shard, rows in now.partitions(sorted(todo), [*columns, *where_given]):
+        digests = row_digests(rows, columns, where_given)
+        shards[shard] = name_of(version, digests)
+        if not by_shard:
+            found.append(digests)
+    if by_shard:
+        whole = digest_of(version, sorted(shards.items()))
+    else:
+        whole = name_of(version, np.concatenate(found))
+    entries = {shard: {"files": names[shard], "digest": shards[shard]} for shard in shards}
+    write_json(path, {"made_of": made_of, "whole": whole, "shards": entries})
+    return Contents(whole=whole, shards=shards)

@@ -1,0 +1,63 @@
+"""Shards at rest: a stage that would read what it read and find what it left has nothing to do.
+
+Knows names of data files, which never change, so that equal names are equal rows. What it remembers
+is a cache: without it a stage compares every document again, and does the same.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from headwater.files import read_json, write_json
+from headwater.lake import Lake
+from headwater.records import digest_of
+
+
+class Rest:
+    """The shards of one stage that are as the stage left them, with its counts of then.
+
+    Args:
+        writes: tables that the stage writes; its memory goes by the name of the first.
+        reads: other tables that it reads, by shard.
+        made_with: whatever else decides what the stage does: versions, settings, programs.
+        of_shard: what decides for one shard alone, by shard.
+    """
+
+    def __init__(
+        self,
+        lake: Lake,
+        writes: Sequence[str],
+        reads: Sequence[str],
+        made_with: Any,
+        of_shard: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._lake, self._writes = lake, writes
+        self._made_with = digest_of(writes, reads, made_with)
+        self._of_shard = of_shard or {}
+        self._path = lake.root / ".rest" / f"{writes[0]}.json"
+        self._before: dict[str, Any] = read_json(self._path) or {}
+        # What is read counts as it is now, also where another writes it in the meantime.
+        self._read, self._written = self._names(reads), self._names(writes)
+
+    def counts(self, shard: str) -> dict[str, int] | None:
+        """What the stage counted of a shard that is at rest; None where there may be work."""
+        entry = self._before.get(shard)
+        return entry["counts"] if entry and entry["key"] == self._key(shard) else None
+
+    def keep(self, counts: Mapping[str, Mapping[str, int]]) -> None:
+        """Remember the counts of shards, by shard, that the stage has brought up to date."""
+        if not counts:
+            return
+        self._written = self._names(self._writes)
+        after = {
+            **self._before,
+            **{s: {"key": self._key(s), "counts": dict(of)} for s, of in counts.items()},
+        }
+        if after != self._before:
+            write_json(self._path, after)
+
+    def _names(self, tables: Sequence[str]) -> list[dict[str, list[str]]]:
+        return [self._lake.snapshot(table).files for table in tables]
+
+    def _key(self, shard: str) -> str:
+        files = [names.get(shard, []) for names in (*self._read, *self._written)]
+        return digest_of(self._made_with, self._of_shard.get(shard), files)

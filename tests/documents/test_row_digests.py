@@ -1,0 +1,61 @@
+"""Digests of columns are those of rows."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headwater.documents import row_digests as module
+from headwater.documents.row_digests import NONE, name_of, row_digests
+from headwater.records import digest_of
+
+TEXT = st.one_of(st.none(), st.text(st.characters(exclude_categories=["Cs"]), max_size=8))
+ROWS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "text": TEXT,
+            "number": st.one_of(st.none(), st.integers(-(2**40), 2**40)),
+            "tags": st.one_of(st.none(), st.lists(TEXT, max_size=3)),
+        }
+    ),
+    max_size=20,
+)
+SCHEMA = pa.schema([("text", pa.string()), ("number", pa.int64()), ("tags", pa.list_(pa.string()))])
+
+
+def expected(row: dict) -> str:
+    given = [["tags", row["tags"]]] if row["tags"] else []
+    return digest_of(row["text"], row["number"], *given)
+
+
+@given(ROWS)
+def test_rows_have_the_digests_of_their_values(rows):
+    table = pa.Table.from_pylist(rows, schema=SCHEMA)
+    found = row_digests(table, ("text", "number"), ("tags",))
+    assert [digest.decode() for digest in found.tolist()] == [expected(row) for row in rows]
+
+
+@given(ROWS)
+def test_lists_are_values_too(rows):
+    table = pa.Table.from_pylist(rows, schema=SCHEMA)
+    found = row_digests(table, ("tags", "text"))
+    assert found.tolist() == [digest_of(row["tags"], row["text"]).encode() for row in rows]
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 4, 9])
+def test_a_set_has_the_name_of_its_sorted_digests(count, monkeypatch):
+    monkeypatch.setattr(module, "_BLOCK", 3)
+    digests = [digest_of(number) for number in range(count)]
+    array = np.array(digests, "S64") if digests else NONE
+    assert name_of('v"1"', array) == digest_of('v"1"', sorted(digests))
+
+
+def test_blocks_do_not_show(monkeypatch):
+    rows = [{"text": f"ü{n}", "number": n, "tags": ["a"] if n % 2 else None} for n in range(10)]
+    table = pa.concat_tables(
+        pa.Table.from_pylist(part, schema=SCHEMA) for part in (rows[:4], rows[4:])
+    )
+    monkeypatch.setattr(module, "_BLOCK", 3)
+    found = row_digests(table, ("text", "number"), ("tags",))
+    assert found.tolist() == [expected(row).encode() for row in rows]
