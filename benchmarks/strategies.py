@@ -22,6 +22,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from headwater.datasets.golden import CURATED, build_golden_set, read_file, read_golden
 from headwater.datasets.prompt import DEFAULT_PROMPT, fit, passage
@@ -32,7 +33,7 @@ from headwater.documents.raw import update_raw
 from headwater.documents.sources import Source, load_sources
 from headwater.documents.tokens import TokenCounter, token_counter
 from headwater.embeddings.edge import EdgeStore
-from headwater.embeddings.embed import TextEncoder, Vector, embed_chunks
+from headwater.embeddings.embed import TextEncoder, embed_chunks
 from headwater.embeddings.encoder import Encoder
 from headwater.embeddings.index import publish_index
 from headwater.embeddings.retrieve import Mode, Retriever, open_retriever
@@ -91,7 +92,7 @@ class Headless:
         self._encoder = encoder
         self.digest = digest_of(encoder.digest, "without headings")
 
-    def encode(self, texts: Sequence[str], *, what: str = "encoding") -> Vector:
+    def encode(self, texts: Sequence[str], *, what: str = "encoding") -> npt.NDArray[np.float32]:
         """Vectors of texts that `headwater.documents.split.embed_text` has made."""
         return self._encoder.encode([text.partition("\n")[2] for text in texts], what=what)
 

@@ -235,7 +235,7 @@ class Fetcher:
         reads: Callable[[int, Mapping[str, str]], bool],
     ) -> Answer:
         silence = self._limits.silence
-        headers = {
+        headers: dict[bytes | str, bytes | str] = {
             "Host": url.netloc.decode("ascii"),
             "User-Agent": self._user_agent,
             "Accept": "*/*",

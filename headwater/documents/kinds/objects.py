@@ -254,7 +254,7 @@ def _named(source: ObjectsSource, what: str) -> Iterator[None]:
         raise
     except FileNotFoundError as error:
         raise _not_there(source) from error
-    except (OSError, *_loaded_errors()) as error:
+    except _errors() as error:
         said = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
         raise HeadwaterError(
             f"The source {source.name!r} cannot {what} {source.url}: {said}.",
@@ -262,9 +262,11 @@ def _named(source: ObjectsSource, what: str) -> Iterator[None]:
         ) from error
 
 
-def _loaded_errors() -> tuple[type[Exception], ...]:
+def _errors() -> tuple[type[Exception], ...]:
+    """What a store may raise, of the libraries that are loaded."""
     found = (getattr(sys.modules.get(module), name, None) for module, name in _ERRORS)
-    return tuple(each for each in found if isinstance(each, type) and issubclass(each, Exception))
+    loaded = (each for each in found if isinstance(each, type) and issubclass(each, Exception))
+    return (OSError, *loaded)
 
 
 def _not_there(source: ObjectsSource) -> HeadwaterError:
