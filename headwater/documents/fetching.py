@@ -235,7 +235,7 @@ class Fetcher:
         reads: Callable[[int, Mapping[str, str]], bool],
     ) -> Answer:
         silence = self._limits.silence
-        headers: dict[bytes | str, bytes | str] = {
+        headers: dict[str, str] = {
             "Host": url.netloc.decode("ascii"),
             "User-Agent": self._user_agent,
             "Accept": "*/*",
@@ -249,7 +249,7 @@ class Fetcher:
                 httpcore.URL(
                     scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
                 ),
-                headers=headers,
+                headers=[*headers.items()],
                 extensions={
                     "timeout": dict.fromkeys(("connect", "read", "write", "pool"), silence)
                 },
