@@ -13,6 +13,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pydoc_data.topics import topics
 from typing import Any
 
@@ -62,8 +63,8 @@ def _planted(documents: Iterable[Planted], policy: PersonalPolicy) -> dict[str, 
     hits: Counter[str] = Counter()
     exact: Counter[str] = Counter()
     missed, seconds = list[dict[str, str]](), 0.0
-    for each in documents:
-        parsed = _parsed(each)
+    for document in documents:
+        parsed, each = _parsed(document)
         began = time.perf_counter()
         done, _ = screen(parsed, policy, "en")
         seconds += time.perf_counter() - began
@@ -94,17 +95,20 @@ def _by_form(
     documents: Iterable[Planted], policy: PersonalPolicy
 ) -> dict[tuple[str, str], tuple[int, int]]:
     found: dict[tuple[str, str], tuple[int, int]] = {}
-    for each in documents:
+    for document in documents:
+        parsed, each = _parsed(document)
         hits, count = found.get((each.kind, each.form), (0, 0))
-        gone = _is_gone(each, screen(_parsed(each), policy, "en")[0])
+        gone = _is_gone(each, screen(parsed, policy, "en")[0])
         found[each.kind, each.form] = (hits + gone, count + 1)
     return found
 
 
-def _parsed(document: Planted) -> Parsed:
+def _parsed(document: Planted) -> tuple[Parsed, Planted]:
+    """A document as it is parsed, and what was planted as it stands there, with plain spaces."""
     parsed = parse(document.text.encode(), "text/markdown", "planted:///notes.md")
-    assert document.value in parsed.text, f"{document.value!r} was not planted: {document.text}"
-    return parsed
+    value = " ".join(document.value.split())
+    assert value in parsed.text, f"{value!r} was not planted: {document.text}"
+    return parsed, replace(document, value=value)
 
 
 def _is_gone(document: Planted, done: Parsed) -> bool:

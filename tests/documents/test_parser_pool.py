@@ -89,7 +89,7 @@ def test_a_stuck_parser_costs_one_document_and_does_not_hold_up_the_others():
     assert [f"say {each.text}" for each in rest] == orders
     for each in (hung, spun):
         assert (each.reason, "HEADWATER_PARSER_SECONDS" in each.detail) == ("parser_timeout", True)
-    assert pool.started == 3
+    assert 3 <= pool.started <= 5  # a child that was ended is replaced where work is left
 
 
 def test_a_page_that_memory_does_not_suffice_for_is_not_taken_for_a_short_one():

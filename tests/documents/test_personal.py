@@ -213,7 +213,7 @@ def test_a_refusal_that_quotes_the_document_is_redacted_too(corpus: Corpus, monk
     corpus.write("letter.md", LETTER)
     corpus.raw()
     quoted = Rejected("parser_crashed", "ValueError: bad line 'To: ada@example.org'")
-    monkeypatch.setattr(clean, "_outcomes", lambda *_: iter([quoted]))
+    monkeypatch.setattr(clean, "_outcomes", lambda documents, _: [quoted for _ in documents])
     corpus.clean(personal=REDACT)
     assert corpus.rows("quarantine")[0]["detail"] == "ValueError: bad line 'To: <EMAIL_ADDRESS>'"
 
