@@ -53,12 +53,13 @@ _PROMPT = Prompt(
 #: What a killed process may leave, by path within the home, and what removes it.
 HALF_FILE, HALF_INDEX, HALF_DELETED = "half-written file", "half-built index", "half-deleted index"
 PRIVATE, SPOOL, NO_VERSION = "private copy of an index", "spool", "data file of no version"
-UNSEEN, HALF_COMMIT = "data file that retention does not find", "half-written commit"
+UNSEEN, UNFINISHED = "data file that retention does not find", "unfinished file of a table"
 REMOVED_BY = {
     HALF_FILE: "the next write of the same file, a day later",
     HALF_INDEX: "the next build of the same index, or of any a day later",
     HALF_DELETED: "the next build of an index, a day later",
     NO_VERSION: "lake_retention, or `headwater data vacuum`",
+    UNFINISHED: "lake_retention, a day later",
 }
 _LEFT = (
     (re.compile(r"(?:.*/)?\.[^/]+\.partial"), HALF_FILE),
@@ -66,7 +67,7 @@ _LEFT = (
     (re.compile(r"indexes/\.deleted-[^/]+"), HALF_DELETED),
     (re.compile(r"indexes/\.open/[^/]+"), PRIVATE),
     (re.compile(r"lake/\.spool-[^/]+"), SPOOL),
-    (re.compile(r"lake/[a-z_]+/_delta_log/_commit_[^/]+"), HALF_COMMIT),
+    (re.compile(r"lake/[a-z_]+/(?:.*/)?(?:[^/]+#\d+|_commit_[^/]+)"), UNFINISHED),
 )
 #: What is compared by its content, not by its files.
 _BY_CONTENT = re.compile(r"lake/[a-z_]+/.*|indexes/[0-9a-f]{64}")

@@ -34,7 +34,9 @@ _TORN = 5
 #: What a call of the index's engine may write.
 _ENGINE = ("update", "optimize", "flush", "close")
 #: Ends of the kinds of event around a commit, in order.
-NOT_BEGUN, NOT_COMMITTED, COMMITTED = "not begun", "not committed", "committed"
+NOT_BEGUN, NOT_WHOLE, NOT_COMMITTED, COMMITTED = (
+    "not begun", "not whole", "not committed", "committed",
+)  # fmt: skip
 
 Call = Callable[..., Any]
 
@@ -129,8 +131,8 @@ class Faults:
         return call
 
     def _committing(self, kind: str, folder_of: Callable[[Any], Path]) -> Callable[[Call], Call]:
-        """A call that makes one commit; killed in its midst the files are there, one of them torn,
-        and the commit is not.
+        """A call that makes one commit. Killed in its midst a data file is not whole; or all are, and
+        the commit is not there.
         """
 
         def put(real: Call) -> Call:
@@ -141,6 +143,7 @@ class Faults:
                 self.event(f"{kind}: {NOT_BEGUN}", folder)
                 before = _Table(folder)
                 found = real(*arguments, **options)
+                self.event(f"{kind}: {NOT_WHOLE}", folder, tear=lambda: before.take_back(torn=True))
                 self.event(f"{kind}: {NOT_COMMITTED}", folder, tear=before.take_back)
                 self.event(f"{kind}: {COMMITTED}", folder)
                 return found
@@ -207,8 +210,12 @@ class _Table:
         self._before = self._files()
         self._points = self._pointer.read_bytes() if self._pointer.exists() else None
 
-    def take_back(self) -> None:
-        """Leave what a writer leaves that ends before its commit."""
+    def take_back(self, *, torn: bool = False) -> None:
+        """Leave what a writer leaves that ends before its commit.
+
+        Args:
+            torn: ... and in the midst of its last data file, which has another name until it is whole.
+        """
         new = sorted(self._files() - self._before)
         of_log = [path for path in new if path.parent == self._log]
         commits = [path for path in of_log if path.suffix == ".json" and path.stem.isdecimal()]
@@ -221,8 +228,9 @@ class _Table:
         else:
             self._pointer.write_bytes(self._points)
         data = [path for path in new if path.parent != self._log and path.suffix == ".parquet"]
-        if data:
+        if data and torn:
             os.truncate(data[-1], data[-1].stat().st_size // 2)
+            data[-1].rename(f"{data[-1]}#1")
 
     def _files(self) -> set[Path]:
         return {path for path in self._folder.rglob("*") if path.is_file()}

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
 from typing import Any
@@ -53,12 +53,19 @@ def write_atomic(path: Path, data: bytes | str, *, mode: int = 0o644) -> None:
     _fsync_folder(path.parent)
 
 
+def is_abandoned(path: Path) -> bool:
+    """Whether a file was last written so long ago that its writer is taken to be dead."""
+    try:
+        return time.time() - path.stat().st_mtime > ABANDONED_S
+    except FileNotFoundError:
+        return False
+
+
 def _sweep(path: Path) -> None:
     """Remove what dead writers of a file have left; what is younger may be of one at work."""
     for left in path.parent.glob(f".{escape(path.name)}.*{_HALF}"):
-        with suppress(FileNotFoundError):  # another has removed it, or published it
-            if time.time() - left.stat().st_mtime > ABANDONED_S:
-                left.unlink()
+        if is_abandoned(left):
+            left.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any, *, mode: int = 0o644) -> None:
