@@ -43,6 +43,7 @@ def _in_a_process(task: dict[str, Any]) -> int:
     if child == 0:
         code = 1
         try:
+            os.dup2(2, 1)  # what a library prints is no answer
             code = _run(task)
         except BaseException:  # noqa: BLE001 - of a fork: no frame of its parent may go on
             traceback.print_exc()
