@@ -161,6 +161,7 @@ def quarantine(lake: LakeResource) -> Any:
     automation_condition=on_change,
     kinds={"deltalake"},
     owners=[DATA],
+    pool=BUILD_POOL,
     code_version=version(find.STAGE_VERSION, settings.duplicate_threshold),
 )
 def duplicates(settings: SettingsResource, lake: LakeResource) -> Any:

@@ -4,14 +4,21 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from headwater.errors import HeadwaterError
+
+#: Seconds after which what a writer has not published is taken to be a dead process's.
+ABANDONED_S = 86_400.0
+#: How a file ends that is not whole yet.
+_HALF = ".partial"
 
 
 def _fsync_folder(folder: Path) -> None:
@@ -25,11 +32,14 @@ def _fsync_folder(folder: Path) -> None:
 def write_atomic(path: Path, data: bytes | str, *, mode: int = 0o644) -> None:
     """Replace a file's content; a reader sees the old bytes or the new ones.
 
+    What a killed writer leaves beside it is removed by a later one, a day on.
+
     Args:
         mode: its permissions; until it is whole it is its owner's alone.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    _sweep(path)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_HALF)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data.encode() if isinstance(data, str) else data)
@@ -41,6 +51,21 @@ def write_atomic(path: Path, data: bytes | str, *, mode: int = 0o644) -> None:
         Path(name).unlink(missing_ok=True)
         raise
     _fsync_folder(path.parent)
+
+
+def is_abandoned(path: Path) -> bool:
+    """Whether a file was last written so long ago that its writer is taken to be dead."""
+    try:
+        return time.time() - path.stat().st_mtime > ABANDONED_S
+    except FileNotFoundError:
+        return False
+
+
+def _sweep(path: Path) -> None:
+    """Remove what dead writers of a file have left; what is younger may be of one at work."""
+    for left in path.parent.glob(f".{escape(path.name)}.*{_HALF}"):
+        if is_abandoned(left):
+            left.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any, *, mode: int = 0o644) -> None:

@@ -6,6 +6,7 @@ names the run that made it.
 
 import functools
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ import pyarrow.compute as pc
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
 from headwater.errors import HeadwaterError
-from headwater.files import read_json, write_json
+from headwater.files import is_abandoned, read_json, write_json
 from headwater.locks import alone, wait_for
 
 P = ParamSpec("P")
@@ -223,6 +224,8 @@ PARTITIONED = {
 }  # fmt: skip
 
 
+#: Files that the tables' engine has not finished. It passes by what a killed process has left of them.
+_UNFINISHED = re.compile(r".+#\d+|_commit_.+\.json\.tmp")
 #: Keys of ours in a commit's own record.
 _RUN, _WORDS = "headwater_run", "headwater_words"
 
@@ -481,7 +484,10 @@ class Lake:
         return written
 
     def vacuum(self, name: str, keep: Sequence[int], *, dry_run: bool) -> list[str]:
-        """Delete the files that none of the versions in `keep` needs; returns them."""
+        """Delete the files that none of the versions in `keep` needs; returns them.
+
+        And those that a killed process has begun, a day later: another program may be at work.
+        """
         with self._committing(name):
             table = deltalake.DeltaTable(str(self.path(name)))
 
@@ -498,7 +504,14 @@ class Lake:
             found = run(True)
             if found and not dry_run:
                 run(False)
+            if not dry_run:
+                self._drop_unfinished(name)
             return found
+
+    def _drop_unfinished(self, name: str) -> None:
+        for path in self.path(name).rglob("*"):
+            if _UNFINISHED.fullmatch(path.name) and is_abandoned(path):
+                path.unlink(missing_ok=True)
 
     @contextmanager
     def alone(self, who: str) -> Iterator[None]:

@@ -55,6 +55,17 @@ def test_what_trains_or_generates_holds_the_one_slot() -> None:
     assert {lora_adapter.op.pool, generation_report.op.pool} == {TRAINING_POOL}
 
 
+def test_what_writes_the_document_tables_holds_the_one_slot() -> None:
+    from assets import documents, embeddings
+    from assets.policies import BUILD_POOL
+
+    writers = (
+        documents.raw_documents, documents.clean_documents, documents.duplicates,
+        documents.document_shards, embeddings.chunk_embeddings, embeddings.vector_index,
+    )  # fmt: skip
+    assert {each.op.pool for each in writers} == {BUILD_POOL}
+
+
 @pytest.fixture
 def worker():
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])

@@ -1,11 +1,14 @@
 """Tables of an earlier version of Headwater can be read, and are widened when they are written."""
 
+import os
+import time
 from pathlib import Path
 
 import deltalake
 import pyarrow as pa
 import pytest
 
+from headwater.files import ABANDONED_S
 from headwater.lake import SCHEMAS, Lake, rows_to_table
 
 ROW = {
@@ -48,3 +51,19 @@ def test_ensuring_adds_the_column_once_and_keeps_the_rows(lake: Lake) -> None:
     assert lake.version("sft_dataset") == version
     assert "trace" in columns(lake, "sft_dataset")
     assert lake.read("sft_dataset").to_pylist() == [{**ROW, "trace": None}]
+
+
+def test_what_the_engine_has_not_finished_goes_a_day_later(lake: Lake) -> None:
+    folder, before = lake.path("sft_dataset"), lake.read("sft_dataset")
+    old = [folder / "part-0.parquet#1", folder / "_delta_log" / "_commit_old.json.tmp"]
+    young = folder / "_delta_log" / "_commit_young.json.tmp"
+    for path in (*old, young):
+        path.write_text("half")
+    ago = time.time() - ABANDONED_S - 60
+    for path in old:
+        os.utime(path, (ago, ago))
+    lake.vacuum("sft_dataset", [0], dry_run=True)
+    assert all(path.exists() for path in (*old, young))
+    lake.vacuum("sft_dataset", [0], dry_run=False)
+    assert not any(path.exists() for path in old) and young.exists()
+    assert lake.read("sft_dataset") == before

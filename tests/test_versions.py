@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from headwater import versions
+from headwater.datasets import golden
 from headwater.embeddings.edge import EdgeStore
 from headwater.embeddings.embed import embed_chunks
 from headwater.embeddings.index import publish_index
@@ -253,6 +254,7 @@ def test_two_builds_at_once_and_a_restore_beside_a_build(corpus: Corpus, tmp_pat
         for second in (
             corpus.raw,
             corpus.clean,
+            corpus.duplicates,
             lambda: versions.restore(corpus.lake, {"raw_documents": 1}, why="test"),
         ):
             with pytest.raises(Busy) as error:
@@ -286,3 +288,61 @@ def test_a_build_during_a_restore_says_so(corpus: Corpus) -> None:
         )  # fmt: skip
     assert child.returncode != 0 and "Busy" in child.stderr
     assert f"headwater data restore (run run-1, process {os.getpid()}" in child.stderr
+
+
+GOLDEN = """
+import sys
+from pathlib import Path
+from headwater.datasets import golden
+from headwater.lake import Lake
+
+make = golden.rows_to_table
+def slow(*arguments):
+    print("read", flush=True)
+    sys.stdin.readline()
+    return make(*arguments)
+golden.rows_to_table = slow
+lake, questions = map(Path, sys.argv[1:])
+golden.build_golden_set(Lake(lake, run="another-run"), questions, curated=[])
+"""
+
+
+def golden_in_another_process(corpus: Corpus, questions: Path) -> subprocess.Popen[str]:
+    """A build of `golden_set` that has read the table, and is told when to write it."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", GOLDEN, str(corpus.lake.root), str(questions)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+    )  # fmt: skip
+    assert process.stdout is not None and process.stdout.readline() == "read\n"
+    return process
+
+
+def test_of_two_processes_that_collide_one_commits_and_the_other_says_so(
+    corpus: Corpus, tmp_path: Path
+) -> None:
+    """Where no lock is held for minutes, what is compared is the table that each has read."""
+    corpus.build()
+    mine, yours = tmp_path / "mine.yaml", tmp_path / "yours.yaml"
+    golden.add(mine, "What is the water's price?", "It is free of charge.", "docs:///fees.md")
+    golden.add(yours, "When does the ferry leave?", "At six in the morning.", "docs:///ferry.md")
+    process = golden_in_another_process(corpus, yours)
+    try:
+        golden.build_golden_set(corpus.lake, mine, curated=[])
+        written, version = golden.read_golden(corpus.lake), newest(corpus.lake, "golden_set")
+        _, said = process.communicate("\n")
+        assert (
+            process.returncode != 0 and "Conflict: Another process has written golden_set" in said
+        )
+    finally:
+        process.kill()
+        process.wait()
+    assert newest(corpus.lake, "golden_set") == version
+    assert golden.read_golden(corpus.lake) == written, "the winner's rows stand"
+
+    process = golden_in_another_process(corpus, yours)
+    _, said = process.communicate("\n")
+    assert process.returncode == 0, said
+    questions = {item.question for item in golden.read_golden(corpus.lake)}
+    assert "When does the ferry leave?" in questions
+    assert "What is the water's price?" not in questions

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from headwater.documents.signature import signatures
 from headwater.files import read_json, write_json
-from headwater.lake import Lake, Snapshot, rows_to_table
+from headwater.lake import Lake, Snapshot, rows_to_table, sole_writer
 from headwater.records import digest_of
 
 STAGE_VERSION = "duplicates/1"
@@ -47,6 +47,7 @@ class DuplicateStats:
     digest: str
 
 
+@sole_writer
 def find_duplicates(lake: Lake, threshold: float) -> DuplicateStats:
     """Write the table `duplicates`: one row for each document that another one stands in for.
 

@@ -31,7 +31,7 @@ from headwater.embeddings.store import (
     to_hits,
 )
 from headwater.errors import IntegrityError
-from headwater.files import new_folder, read_json, write_json
+from headwater.files import ABANDONED_S, new_folder, read_json, write_json
 from headwater.progress import track
 from headwater.records import Hit, digest_file, short
 
@@ -43,8 +43,6 @@ MANIFEST, SHARD, POINTS = "index.json", "shard", "points.parquet"
 #: frequencies until they are cleaned up. Up to this size each update cleans up (2 s for 12,000
 #: points), so that scores are those of a full build; above, when a fifth is deleted.
 EXACT_POINTS = 20_000
-#: Seconds after which an unpublished folder is taken to be a dead process's.
-ABANDONED_S = 86_400.0
 
 
 class EdgeStore:
