@@ -163,7 +163,7 @@ def rounds(
     found: dict[str, list[tuple[float, Facts]]] = {peer.name: [] for peer in peers}
     failed: dict[str, str] = {}
     for number in range(ROUNDS):
-        for peer in peers if number % 2 == 0 else reversed(peers):
+        for peer in peers if number % 2 == 0 else peers[::-1]:
             runs = found[peer.name]
             if peer.name in failed or (runs and runs[0][0] > SHORT):
                 continue
