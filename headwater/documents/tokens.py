@@ -32,7 +32,7 @@ def token_counter(embedding_model: str) -> TokenCounter:
         return _count_words
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_file(str(_tokenizer_file(embedding_model)))
+    tokenizer = Tokenizer.from_file(str(tokenizer_file(embedding_model)))
     # The file asks for a fixed length; we count what is there.
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -52,10 +52,15 @@ def tokenizer_digest(embedding_model: str) -> str:
     """Digest of the tokenizer that `token_counter` counts with."""
     if embedding_model.startswith(STATIC):
         return digest_of("static tokens/1", _STATIC_TOKEN.pattern)
-    return digest_file(_tokenizer_file(embedding_model))
+    return digest_file(tokenizer_file(embedding_model))
 
 
-def _tokenizer_file(embedding_model: str) -> Path:
+def tokenizer_file(embedding_model: str) -> Path:
+    """The tokenizer.json of an embedding model that has one.
+
+    Raises:
+        HeadwaterError: there is none.
+    """
     package = embedding_model.removeprefix("package:")
     if package == embedding_model:
         roots = [Path(embedding_model).expanduser()]
