@@ -55,7 +55,7 @@ def encode_apart(model: str, digest: str, texts: Sequence[str]) -> Vectors:
         HeadwaterError: this worker has another model by that name.
     """
     encoder = _own_encoder(model)
-    refuse_unlike("an embedding model", digest, encoder.digest)
+    refuse_unlike("weights or tokens", digest, encoder.digest)
     return encoder.encode(texts, what="encoding")
 
 

@@ -6,13 +6,13 @@ that this process is on must live. Of any other node that dies, the tasks that i
 another one, and results that lay there alone are made again: their tasks' inputs lie here.
 """
 
-import importlib.util
 import logging
 import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any, Self, TypeVar
 
 from headwater.errors import HeadwaterError
@@ -40,7 +40,7 @@ class OnRay:
     apart = elsewhere = True
 
     def __init__(self, address: str = "", workers: int = 0) -> None:
-        if importlib.util.find_spec("ray") is None:
+        if find_spec("ray") is None:
             raise HeadwaterError(
                 "HEADWATER_EXECUTOR is ray, and Ray is not installed.",
                 mend="Install it (`pip install 'headwater[ray]'`), or choose inline or processes.",

@@ -8,6 +8,7 @@ way there, that its workers outlive a killed parent, and that each imports the p
 import contextlib
 import json
 import logging
+import os
 import pickle
 import signal
 import subprocess
@@ -29,8 +30,8 @@ R = TypeVar("R")
 ATTEMPTS = 3
 #: A worker gets its parent's import path: tests and checkouts have one of their own.
 _BOOT = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]);"
-    " from headwater.executors.worker import main; main()"
+    "import json, sys; parent, sys.path[:] = json.loads(sys.argv[1]);"
+    " from headwater.executors.worker import main; main(parent)"
 )
 log = logging.getLogger("headwater")
 
@@ -143,7 +144,7 @@ class _Worker:
     def __init__(self) -> None:
         path = [str(Path(each).absolute()) for each in sys.path]
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _BOOT, json.dumps(path)],
+            [sys.executable, "-c", _BOOT, json.dumps([os.getpid(), path])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )

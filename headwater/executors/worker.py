@@ -22,12 +22,14 @@ VALUE, ERROR, FAULT = "value", "error", "fault"
 _PDEATHSIG = 1
 
 
-def main() -> None:
-    """Serve until standard input ends."""
+def main(parent: int) -> None:
+    """Serve until standard input ends, or the process `parent`."""
     # Ctrl-C reaches every process of the terminal; one in the middle of a task ends with its parent.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     if sys.platform == "linux":  # elsewhere it ends when it next reads
         ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:  # it ended before that was said
+            return
     incoming, outgoing = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
