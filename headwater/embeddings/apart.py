@@ -38,7 +38,7 @@ class EncoderApart:
     def encode(self, texts: Sequence[str], *, what: str = "encoding") -> Vectors:
         """Vectors of unit length, float32, one row a text: shape (len(texts), dimension).
 
-        Equal to those of one process within 1e-6: texts are padded with other neighbours.
+        They may differ from one process's in their last digits: texts have other neighbours in a batch.
         """
         vectors = np.zeros((len(texts), self.dimension), np.float32)
         blocks = [list(texts[start : start + BLOCK]) for start in range(0, len(texts), BLOCK)]

@@ -69,7 +69,8 @@ class OnRay:
             HeadwaterError: what a task raised, or Ray could not do it.
         """
         under_way: deque[Any] = deque()
-        remote, most = None, 0
+        remote: Any = None
+        most = 0
         try:
             for task in tasks:
                 if remote is None:
