@@ -7,6 +7,7 @@ another one, and results that lay there alone are made again: their tasks' input
 """
 
 import logging
+import os
 import signal
 import threading
 from collections import deque
@@ -92,6 +93,10 @@ class OnRay:
             _cancel(under_way)
 
     def _connect(self) -> Any:
+        if not self._address:
+            # Read when Ray is loaded. It is meant for systems without clusters, where a Ray listens
+            # on loopback alone; so shall one that is for this process only.
+            os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         import ray
 
         if not ray.is_initialized():

@@ -1,5 +1,9 @@
 """The same tables from two nodes of a Ray on this machine, also where one of them is killed."""
 
+import json
+import os
+import subprocess
+import sys
 import threading
 import time
 from functools import partial
@@ -97,3 +101,29 @@ def test_what_a_task_raises_is_raised_here(cluster):
 def test_no_task_connects_nowhere():
     with OnRay("127.0.0.1:1") as executor:
         assert list(executor.map(tasks.double, [])) == []
+
+
+def test_a_ray_of_ones_own_listens_on_this_machine_alone(tmp_path):
+    script = (
+        "import json, psutil\n"
+        "from headwater.executors.on_ray import OnRay\n"
+        "from tests.executors import tasks\n"
+        "with OnRay(workers=1) as executor:\n"
+        "    found = list(executor.map(tasks.double, [1, 2, 3]))\n"
+        "    processes = psutil.Process().children(recursive=True)\n"
+        "    listening = {place.laddr.ip for each in processes for place in each.net_connections()\n"
+        "                 if place.status == psutil.CONN_LISTEN}\n"
+        "print(json.dumps([found, sorted(listening)]))"
+    )
+    # A token goes to its home; with RAY_AUTH_MODE of another test there would be none.
+    home = {**os.environ, "HOME": str(tmp_path)}
+    home.pop("RAY_AUTH_MODE", None)
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=home, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found, listening = json.loads(done.stdout.splitlines()[-1])
+    assert found == [2, 4, 6]
+    assert listening
+    assert all(place.startswith("127.") or place == "::1" for place in listening), listening
+    assert (tmp_path / ".ray" / "auth_token").exists()
