@@ -153,6 +153,7 @@ def shard_documents(
     function = split_apart if executor.apart else split_documents
     for work, made in map_groups(executor, partial(function, how), works()):
         finish(work, made)
+        del work, made  # not held while the next shard is made
     stats = stage_stats(writer, OUTPUT, counts)
     rest.keep({shard: at_rest(counts[shard]) for shard in awake})
     return _with_chunks(lake, stats)

@@ -218,6 +218,7 @@ def clean_documents(
         )
         for work, made in map_groups(executor, clean, works()):
             finish(work, made)
+            del work, made  # not held while the next shard is made
     writer.flush()
     for stage in OUTPUT.stages:
         mine = [row for row in rejected if row["stage"] == stage]

@@ -62,6 +62,7 @@ def map_groups(
     held: list[R] = []
     for result in executor.map(function, tasks()):
         held.append(result)
+        del result
         key, count = begun[0]
         if len(held) == count:
             begun.popleft()
