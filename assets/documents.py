@@ -22,6 +22,7 @@ from headwater.documents.parser_pool import ParserLimits
 from headwater.documents.sources import load_sources
 from headwater.documents.stage import StageStats
 from headwater.documents.suites import load_suite
+from headwater.executors.choice import executor_of
 from headwater.records import digest_of
 from resources.environment import SettingsResource
 from resources.lake import LakeResource
@@ -116,16 +117,18 @@ def clean_documents(
     the reason for each document that was turned away.
     """
     choices, store = settings.get(), lake.get()
-    stats = clean.clean_documents(
-        store,
-        context.partition_keys,
-        choices.max_text_chars,
-        quality_filter=choices.quality_filter,
-        personal=personal.policy_of(choices.document_pii, choices.document_pii_kinds),
-        suite=load_suite("documents", choices.expectations),
-        limits=ParserLimits(memory_mb=choices.parser_memory_mb, seconds=choices.parser_seconds),
-        children=choices.threads,
-    )
+    with executor_of(choices) as executor:
+        stats = clean.clean_documents(
+            store,
+            context.partition_keys,
+            choices.max_text_chars,
+            quality_filter=choices.quality_filter,
+            personal=personal.policy_of(choices.document_pii, choices.document_pii_kinds),
+            suite=load_suite("documents", choices.expectations),
+            limits=ParserLimits(memory_mb=choices.parser_memory_mb, seconds=choices.parser_seconds),
+            children=choices.threads,
+            executor=executor,
+        )
     flags, held = accounting.flags(store), accounting.personal_data(store)
     return _result(
         context,
@@ -220,10 +223,12 @@ def document_shards(
     text exactly, each with byte offsets and heading path.
     """
     choices = settings.get()
-    stats = chunk.shard_documents(
-        lake.get(),
-        context.partition_keys,
-        max_tokens=choices.chunk_tokens,
-        embedding_model=choices.embedding_model,
-    )
+    with executor_of(choices) as executor:
+        stats = chunk.shard_documents(
+            lake.get(),
+            context.partition_keys,
+            max_tokens=choices.chunk_tokens,
+            embedding_model=choices.embedding_model,
+            executor=executor,
+        )
     return _result(context, stats, **{"dagster/row_count": stats.chunks})

@@ -17,6 +17,8 @@ from assets.policies import (
     version,
 )
 from headwater.embeddings import embed, index
+from headwater.embeddings.apart import encoder_over
+from headwater.executors.choice import executor_of
 from resources.environment import SettingsResource
 from resources.lake import LakeResource
 from resources.models import ModelsResource
@@ -35,14 +37,20 @@ from resources.vectors import VectorsResource
     code_version=version(embed.STAGE_VERSION, settings.embedding_model),
 )
 def chunk_embeddings(
-    context: dg.AssetExecutionContext, lake: LakeResource, models: ModelsResource
+    context: dg.AssetExecutionContext,
+    settings: SettingsResource,
+    lake: LakeResource,
+    models: ModelsResource,
 ) -> Any:
     """One unit vector (float32, 384) for each distinct chunk text, cached by its digest.
 
     Text that was embedded before, in any shard, is never embedded again; the model is loaded
     only when there is something to embed.
     """
-    stats = embed.embed_chunks(lake.get(), context.partition_keys, models.encoder())
+    choices = settings.get()
+    with executor_of(choices) as executor:
+        encoder = encoder_over(executor, models.encoder(), choices.embedding_model)
+        stats = embed.embed_chunks(lake.get(), context.partition_keys, encoder)
     note_shards(context, stats.per_shard)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(stats.digest),

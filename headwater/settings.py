@@ -29,6 +29,7 @@ _QUIET = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "RAY_USAGE_STATS_ENABLED": "0",
     "TOKENIZERS_PARALLELISM": "false",
 }
 
@@ -101,6 +102,19 @@ class Settings(BaseSettings):
         description="package:NAME, a folder, or (for tests of scale) static:DIMENSIONS.",
     )
     threads: int = Field(default_factory=lambda: min(os.cpu_count() or 2, 8), ge=1)
+    executor: Literal["inline", "processes", "ray"] = Field(
+        default="inline",
+        description="Who parses, splits and embeds: this process, worker processes beside it, or the"
+        " nodes of a Ray cluster (docs/executors.md). The tables come out the same.",
+    )
+    workers: int = Field(
+        default=0,
+        ge=0,
+        description="Of an executor, at most; 0 is HEADWATER_THREADS, on Ray the cluster's cores.",
+    )
+    ray_address: str = Field(
+        default="", description="Of the Ray cluster; empty starts a Ray on this machine."
+    )
     watts_per_core: float = Field(
         default=4.0,
         gt=0,

@@ -19,6 +19,7 @@ HEAVY = [
     "sklearn",
     "matplotlib",
     "codecarbon",
+    "ray",
 ]
 
 DESCRIBE = """

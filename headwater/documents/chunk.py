@@ -6,10 +6,13 @@ carries, or where it is no duplicate any more.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import cache, partial
 from itertools import pairwise
 from typing import Any
+
+import pyarrow as pa
 
 from headwater.documents.clean import read_documents
 from headwater.documents.duplicates import left_out_by_shard
@@ -17,6 +20,8 @@ from headwater.documents.parsed import fold
 from headwater.documents.rest import Rest
 from headwater.documents.split import embed_text, split_text
 from headwater.documents.stage import (
+    BLOCK,
+    BLOCK_BYTES,
     Output,
     ShardCounts,
     ShardWriter,
@@ -27,7 +32,9 @@ from headwater.documents.stage import (
     with_retired,
 )
 from headwater.documents.tokens import TokenCounter, token_counter, tokenizer_digest
-from headwater.lake import Lake, sole_writer
+from headwater.executors.base import Executor, in_blocks, map_groups, refuse_unlike
+from headwater.executors.inline import Inline
+from headwater.lake import SCHEMAS, Lake, rows_to_table, sole_writer
 from headwater.progress import track
 from headwater.records import Chunk, CleanDocument, digest_of
 
@@ -41,6 +48,26 @@ OUTPUT = Output(
     where_given=("access",),
 )
 _LIGHT = ["uri", "shard", "digest", "licence", "access"]
+#: A document, and the digest of what its chunks are made from.
+Unsplit = tuple[CleanDocument, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Splitting:
+    """How documents are split, wherever that is; `version` names it."""
+
+    max_tokens: int
+    embedding_model: str
+    version: str
+
+
+def _version(max_tokens: int, embedding_model: str) -> str:
+    """Names what chunks depend on besides their document, as this process has it."""
+    return digest_of(STAGE_VERSION, max_tokens, tokenizer_digest(embedding_model))
+
+
+#: The same of a worker, which lives for one stage: the tokenizer's file is read once.
+_own_version = cache(_version)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,51 +77,83 @@ class ChunkStats(StageStats):
     chunks: int
 
 
+@dataclass(slots=True)
+class _Work:
+    """A shard that is looked at: input digests of what its documents are to be, and what stays."""
+
+    shard: str
+    want: dict[str, str]
+    keep: set[str]
+    changed: list[str]
+    removed: int
+
+
 @sole_writer
 def shard_documents(
-    lake: Lake, shards: Sequence[str], max_tokens: int, embedding_model: str
+    lake: Lake,
+    shards: Sequence[str],
+    max_tokens: int,
+    embedding_model: str,
+    *,
+    executor: Executor | None = None,
 ) -> ChunkStats:
     """Bring `document_shards` up to `clean_documents` and `duplicates`, in these shards.
 
     Args:
         max_tokens: bound of a chunk with its heading path, special tokens not counted.
         embedding_model: whose tokenizer counts.
+        executor: who splits documents; the default is this process.
     """
     if "document_shards" in lake.holds():
         return _with_chunks(lake, as_it_stands(lake, OUTPUT, shards))
+    executor = executor or Inline()
     shards = with_retired(lake, "document_shards", "clean_documents", shards)
-    version = digest_of(STAGE_VERSION, max_tokens, tokenizer_digest(embedding_model))
+    how = Splitting(
+        max_tokens=max_tokens,
+        embedding_model=embedding_model,
+        version=_version(max_tokens, embedding_model),
+    )
     left_out = left_out_by_shard(lake, shards)
     named = {shard: digest_of(sorted(uris)) for shard, uris in left_out.items()}
-    rest = Rest(lake, ["document_shards"], ["clean_documents"], version, named)
+    rest = Rest(lake, ["document_shards"], ["clean_documents"], how.version, named)
     counts = {shard: ShardCounts(**(rest.counts(shard) or {})) for shard in shards}
     awake = [shard for shard in shards if rest.counts(shard) is None]
-    count_tokens = token_counter(embedding_model)
-
     writer = ShardWriter(lake, "document_shards")
-    documents = lake.snapshot("clean_documents").partitions(awake, _LIGHT)
-    stored = lake.snapshot("document_shards").partitions(awake, ["uri", "input_digest"])
-    both = zip(documents, stored, strict=True)
-    for (shard, rows), (_, held) in track(both, what="splitting documents", total=len(awake)):
-        out = left_out.get(shard, set())
-        want = {
-            row["uri"]: _input_digest(version, row)
-            for row in rows.to_pylist()
-            if row["uri"] not in out
-        }
-        have = dict(zip(held["uri"].to_pylist(), held["input_digest"].to_pylist(), strict=True))
-        count = counts[shard]
-        keep = {uri for uri in want if have.get(uri) == want[uri]}
-        changed = sorted(want.keys() - keep)
-        new = [
-            {**asdict(chunk), "input_digest": want[document.uri]}
-            for document in read_documents(lake, shard, changed)
-            for chunk in split(document, max_tokens, count_tokens)
-        ]
-        count.seen, count.processed, count.reused = len(want), len(changed), len(keep)
-        count.removed = len(have.keys() - want.keys())
-        if changed or count.removed:
-            writer.replace(shard, keep, new)
+
+    def works() -> Iterator[tuple[_Work, list[list[Unsplit]]]]:
+        """Shards with documents to split, with these in blocks; the other shards are finished."""
+        documents = lake.snapshot("clean_documents").partitions(awake, _LIGHT)
+        stored = lake.snapshot("document_shards").partitions(awake, ["uri", "input_digest"])
+        both = zip(documents, stored, strict=True)
+        for (shard, rows), (_, held) in track(both, what="splitting documents", total=len(awake)):
+            out = left_out.get(shard, set())
+            want = {
+                row["uri"]: _input_digest(how.version, row)
+                for row in rows.to_pylist()
+                if row["uri"] not in out
+            }
+            have = dict(zip(held["uri"].to_pylist(), held["input_digest"].to_pylist(), strict=True))
+            keep = {uri for uri in want if have.get(uri) == want[uri]}
+            changed = sorted(want.keys() - keep)
+            work = _Work(shard, want, keep, changed, removed=len(have.keys() - want.keys()))
+            if changed:
+                yield work, _blocks(lake, work, apart=executor.apart)
+            else:
+                finish(work, [])
+
+    def finish(work: _Work, made: Sequence[pa.Table]) -> None:
+        """Have a shard hold what is kept and what was made."""
+        count = counts[work.shard]
+        count.seen, count.processed = len(work.want), len(work.changed)
+        count.reused, count.removed = len(work.keep), work.removed
+        if work.changed or work.removed:
+            empty = SCHEMAS["document_shards"].empty_table()
+            writer.replace(work.shard, work.keep, pa.concat_tables([empty, *made]))
+
+    function = split_apart if executor.apart else split_documents
+    for work, made in map_groups(executor, partial(function, how), works()):
+        finish(work, made)
+        del work, made  # not held while the next shard is made
     stats = stage_stats(writer, OUTPUT, counts)
     rest.keep({shard: at_rest(counts[shard]) for shard in awake})
     return _with_chunks(lake, stats)
@@ -104,6 +163,42 @@ def _input_digest(version: str, document: dict[str, Any]) -> str:
     tags = [document["access"]] if document["access"] else []
     facts = (document["uri"], document["digest"], document["licence"])
     return digest_of(version, *facts, *tags)
+
+
+def _blocks(lake: Lake, work: _Work, *, apart: bool) -> list[list[Unsplit]]:
+    """The changed documents of a shard: all together, or a task's worth each."""
+    documents = [
+        (document, work.want[document.uri])
+        for document in read_documents(lake, work.shard, work.changed)
+    ]
+    if not apart:
+        return [documents]
+    return list(
+        in_blocks(documents, lambda each: len(each[0].text), most=BLOCK, most_size=BLOCK_BYTES)
+    )
+
+
+def split_apart(how: Splitting, documents: Sequence[Unsplit]) -> pa.Table:
+    """`split_documents` in a worker.
+
+    Raises:
+        HeadwaterError: this worker would split them otherwise.
+    """
+    refuse_unlike(
+        "versions or tokenizers", how.version, _own_version(how.max_tokens, how.embedding_model)
+    )
+    return split_documents(how, documents)
+
+
+def split_documents(how: Splitting, documents: Sequence[Unsplit]) -> pa.Table:
+    """The chunks of some documents, as rows of `document_shards`."""
+    count_tokens = token_counter(how.embedding_model)
+    rows = [
+        {**asdict(chunk), "input_digest": input_digest}
+        for document, input_digest in documents
+        for chunk in split(document, how.max_tokens, count_tokens)
+    ]
+    return rows_to_table("document_shards", rows)
 
 
 def split(document: CleanDocument, max_tokens: int, count_tokens: TokenCounter) -> list[Chunk]:

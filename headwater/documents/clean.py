@@ -9,8 +9,8 @@ computed here, once for each changed document; which of them stays is not known 
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
-from functools import cache
+from dataclasses import asdict, dataclass, field
+from functools import cache, partial
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -30,6 +30,8 @@ from headwater.documents.rest import Rest
 from headwater.documents.signals import SIGNALS_VERSION, findings
 from headwater.documents.signature import SIGNATURE_VERSION, signature
 from headwater.documents.stage import (
+    BLOCK,
+    BLOCK_BYTES,
     Output,
     ShardCounts,
     ShardWriter,
@@ -42,7 +44,9 @@ from headwater.documents.stage import (
     write_quarantine,
 )
 from headwater.documents.suites import Suite
-from headwater.lake import Lake, rows_to_table, sole_writer
+from headwater.executors.base import Executor, in_blocks, map_groups, refuse_unlike
+from headwater.executors.inline import Inline
+from headwater.lake import SCHEMAS, Lake, rows_to_table, sole_writer
 from headwater.progress import track
 from headwater.records import CleanDocument, Heading, Quarantined, digest_of
 
@@ -67,6 +71,44 @@ QualityFilter = Literal["off", "report", "filter"]
 log = logging.getLogger("headwater")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cleaning:
+    """What is done with a document, wherever that is; plain values, since it may go far."""
+
+    max_text_chars: int
+    quality_filter: QualityFilter
+    personal: PersonalPolicy | None
+    limits: ParserLimits
+
+    def made_by(self) -> list[Any]:
+        """Versions and programs that the outcome depends on, as this process has them."""
+        versions = [STAGE_VERSION, PARSER_VERSION, SIGNATURE_VERSION, SIGNALS_VERSION]
+        personal = [self.personal.digest] if self.personal else []
+        # Of the programs that a parser starts there is one, which reads pictures.
+        return [*versions, *tools("image/png"), *personal]
+
+
+@dataclass(frozen=True, slots=True)
+class Cleaned:
+    """What became of some documents: rows of `clean_documents`, and those turned away."""
+
+    rows: pa.Table
+    refused: list[Quarantined]
+
+
+@dataclass(slots=True)
+class _Work:
+    """A shard that is looked at: input digests of the rows it holds, and of what is to be made."""
+
+    shard: str
+    seen: int
+    held: dict[str, str]
+    keep: set[str] = field(default_factory=set)
+    changed: dict[str, str] = field(default_factory=dict)
+    #: Rows of quarantine that stand.
+    refused: list[dict[str, Any]] = field(default_factory=list)
+
+
 @sole_writer
 def clean_documents(
     lake: Lake,
@@ -78,6 +120,7 @@ def clean_documents(
     suite: Suite | None = None,
     limits: ParserLimits | None = None,
     children: int = 1,
+    executor: Executor | None = None,
 ) -> StageStats:
     """Bring `clean_documents` up to `raw_documents`, in these shards.
 
@@ -88,10 +131,13 @@ def clean_documents(
         suite: what each shard is asked that is to be quarantined where it fails; what only blocks or
             warns is asked of the whole table by a check.
         limits: what the parser of one document may use.
-        children: parser processes at once, at most.
+        children: parser processes of this process at once, at most.
+        executor: who makes documents of bytes, a parser process to each worker; the default is this
+            process. Which documents, and what is written, is decided here.
     """
     if "clean_documents" in lake.holds():
         return as_it_stands(lake, OUTPUT, shards)
+    executor = executor or Inline()
     limits = limits or ParserLimits()
     rules = suite.quarantining if suite else None
     chosen = [["personal data", personal.digest]] if personal else []
@@ -108,71 +154,71 @@ def clean_documents(
         **quarantined(lake, "filter", awake),
         **quarantined(lake, "clean", awake),
     }
-
+    how = Cleaning(
+        max_text_chars=max_text_chars,
+        quality_filter=quality_filter,
+        personal=personal,
+        limits=limits,
+    )
     writer = ShardWriter(lake, "clean_documents")
     rejected: list[dict[str, Any]] = []
-    raw = lake.snapshot("raw_documents").partitions(awake, [*_LIGHT, "access"])
-    stored = lake.snapshot("clean_documents").partitions(awake, ["uri", "input_digest"])
-    both = zip(raw, stored, strict=True)
-    with ParserPool(limits, children) as pool:
-        for (shard, rows), (_, held) in track(both, what="parsing documents", total=len(awake)):
-            count, keep, changed = counts[shard], set[str](), dict[str, str]()
-            digests = dict(
-                zip(held["uri"].to_pylist(), held["input_digest"].to_pylist(), strict=True)
-            )
-            waiting: dict[str, str] = {}
+
+    def works() -> Iterator[tuple[_Work, list[list[dict[str, Any]]]]]:
+        """Shards with documents to make, with these in blocks; the other shards are finished."""
+        raw = lake.snapshot("raw_documents").partitions(awake, [*_LIGHT, "access"])
+        stored = lake.snapshot("clean_documents").partitions(awake, ["uri", "input_digest"])
+        both = zip(raw, stored, strict=True)
+        for (shard, rows), (_, table) in track(both, what="parsing documents", total=len(awake)):
             present = rows.to_pylist()
-            for row in present:
-                input_digest = _input_digest(row, max_text_chars, quality_filter, chosen)
-                before = in_quarantine.get(row["uri"])
-                if digests.get(row["uri"]) == input_digest:
-                    keep.add(row["uri"])
-                elif before is not None and before["input_digest"] == _refusal_digest(
-                    input_digest, before["reason"], limits
-                ):
-                    if before["reason"] in (FAILED, FAILED_SHARD):
-                        waiting[row["uri"]] = input_digest
-                        continue
-                    rejected.append(before)
-                    count.quarantined += 1
-                else:
-                    changed[row["uri"]] = input_digest
-            if waiting and (changed or _is_smaller(shard, present, digests, in_quarantine)):
-                changed |= waiting  # what they failed with is another shard now
+            digests = {
+                row["uri"]: _input_digest(row, max_text_chars, quality_filter, chosen)
+                for row in present
+            }
+            held = dict(
+                zip(table["uri"].to_pylist(), table["input_digest"].to_pylist(), strict=True)
+            )
+            work = _compare(shard, digests, held, in_quarantine, limits)
+            if work.changed:
+                yield work, _blocks(lake, work, apart=executor.apart)
             else:
-                rejected += [in_quarantine[uri] for uri in waiting]
-                count.quarantined += len(waiting)
-            new: list[CleanDocument] = []
-            for outcome in _parse_all(
-                lake,
-                shard,
-                changed,
-                pool,
-                max_text_chars=max_text_chars,
-                quality_filter=quality_filter,
-                personal=personal,
-            ):
-                if isinstance(outcome, Quarantined):
-                    rejected.append(asdict(outcome))
-                    count.quarantined += 1
-                else:
-                    new.append(outcome)
-            if rules and (new or digests.keys() - keep):
-                turned = list(_turned_away(lake, shard, keep, new, rules))
-                for refused in turned:
-                    log.warning("quarantined %s: %s", refused.uri, refused.detail)
-                rejected += [asdict(refused) for refused in turned]
-                count.quarantined += len(turned)
-                uris = {refused.uri for refused in turned}
-                keep -= uris
-                new = [document for document in new if document.uri not in uris]
-            count.seen = len(present)
-            count.processed = len(changed)
-            count.reused = count.seen - count.processed
-            gone = digests.keys() - keep
-            count.removed = len(gone - {document.uri for document in new})
-            if new or gone:
-                writer.replace(shard, keep, [asdict(document) for document in new])
+                finish(work, [])
+
+    def finish(work: _Work, made: Sequence[Cleaned]) -> None:
+        """Have a shard hold what is kept and what was made, but for what fails the suite."""
+        shard, keep, refused = work.shard, work.keep, [*work.refused]
+        for outcome in (each for block in made for each in block.refused):
+            log.warning("quarantined %s: %s (%s)", outcome.uri, outcome.reason, outcome.detail)
+            refused.append(asdict(outcome))
+        empty = SCHEMAS["clean_documents"].empty_table()
+        new = pa.concat_tables([empty, *(block.rows for block in made)])
+        if rules and (len(new) or work.held.keys() - keep):
+            turned = list(_turned_away(lake, shard, keep, new, rules))
+            for each in turned:
+                log.warning("quarantined %s: %s", each.uri, each.detail)
+            refused += [asdict(each) for each in turned]
+            uris = {each.uri for each in turned}
+            keep = keep - uris
+            is_turned = pc.is_in(new["uri"], pa.array(sorted(uris), pa.string()))
+            new = new.filter(pc.invert(is_turned))
+        gone = work.held.keys() - keep
+        count = counts[shard]
+        count.seen, count.processed = work.seen, len(work.changed)
+        count.reused = count.seen - count.processed
+        count.quarantined = len(refused)
+        count.removed = len(gone.difference(new["uri"].to_pylist()))
+        rejected.extend(refused)
+        if len(new) or gone:
+            writer.replace(shard, keep, new)
+
+    with ParserPool(limits, children) as pool:  # it starts no child before there is a document
+        clean = (
+            partial(clean_apart, how, how.made_by())
+            if executor.apart
+            else partial(_cleaned, how, pool=pool)
+        )
+        for work, made in map_groups(executor, clean, works()):
+            finish(work, made)
+            del work, made  # not held while the next shard is made
     writer.flush()
     for stage in OUTPUT.stages:
         mine = [row for row in rejected if row["stage"] == stage]
@@ -180,6 +226,41 @@ def clean_documents(
     stats = stage_stats(writer, OUTPUT, counts)
     rest.keep({shard: at_rest(counts[shard]) for shard in awake})
     return stats
+
+
+def _compare(
+    shard: str,
+    digests: Mapping[str, str],
+    held: dict[str, str],
+    in_quarantine: Mapping[str, dict[str, Any]],
+    limits: ParserLimits,
+) -> _Work:
+    """What stands of a shard and what is to be made again.
+
+    Args:
+        digests: what each document that there is would be made from.
+        held: what each stored one was made from.
+    """
+    work = _Work(shard, len(digests), held)
+    waiting: dict[str, str] = {}
+    for uri, input_digest in digests.items():
+        before = in_quarantine.get(uri)
+        if held.get(uri) == input_digest:
+            work.keep.add(uri)
+        elif before is not None and before["input_digest"] == _refusal_digest(
+            input_digest, before["reason"], limits
+        ):
+            if before["reason"] in (FAILED, FAILED_SHARD):
+                waiting[uri] = input_digest
+            else:
+                work.refused.append(before)
+        else:
+            work.changed[uri] = input_digest
+    if waiting and (work.changed or _is_smaller(shard, digests, held, in_quarantine)):
+        work.changed |= waiting  # what they failed with is another shard now
+    else:
+        work.refused += [in_quarantine[uri] for uri in waiting]
+    return work
 
 
 def _input_digest(
@@ -198,13 +279,13 @@ def _input_digest(
 
 def _is_smaller(
     shard: str,
-    raw_rows: Sequence[dict[str, Any]],
+    present: Mapping[str, str],
     held: Mapping[str, str],
-    in_quarantine: dict[str, dict[str, Any]],
+    in_quarantine: Mapping[str, dict[str, Any]],
 ) -> bool:
     """Whether a document of the shard has gone since it was last looked at."""
     known = held.keys() | {uri for uri, row in in_quarantine.items() if row["shard"] == shard}
-    return not known <= {row["uri"] for row in raw_rows}
+    return not known <= present.keys()
 
 
 def _refusal_digest(input_digest: str, reason: str, limits: ParserLimits) -> str:
@@ -215,47 +296,67 @@ def _refusal_digest(input_digest: str, reason: str, limits: ParserLimits) -> str
     return digest_of(input_digest, limits.digest) if reason in LIMIT_REASONS else input_digest
 
 
-def _parse_all(
-    lake: Lake,
-    shard: str,
-    changed: dict[str, str],
-    pool: ParserPool,
-    *,
-    max_text_chars: int,
-    quality_filter: QualityFilter,
-    personal: PersonalPolicy | None,
-) -> list[CleanDocument | Quarantined]:
-    """Parse the documents of a shard that `changed` maps to their input digests."""
-    where = {"shard": [shard], "uri": sorted(changed)}
+def _blocks(lake: Lake, work: _Work, *, apart: bool) -> list[list[dict[str, Any]]]:
+    """The changed documents of a shard with their bytes: all together, or a task's worth each."""
+    where = {"shard": [work.shard], "uri": sorted(work.changed)}
     columns = [*_LIGHT, "access", "content"]
     rows = lake.read("raw_documents", columns=columns, where=where).to_pylist()
+    for row in rows:
+        row["input_digest"] = work.changed[row["uri"]]
+    if not apart:
+        return [rows]
+    return list(in_blocks(rows, lambda row: len(row["content"]), most=BLOCK, most_size=BLOCK_BYTES))
+
+
+def clean_apart(how: Cleaning, made_by: Sequence[Any], rows: Sequence[dict[str, Any]]) -> Cleaned:
+    """What becomes of some documents, in a worker: by a confined parser process of its own.
+
+    Args:
+        made_by: what the process that asks would make them by.
+        rows: of `raw_documents`, with the digest of what the cleaned document is made from.
+
+    Raises:
+        HeadwaterError: this worker would make other documents of them.
+    """
+    refuse_unlike("versions or programs", list(made_by), how.made_by())
+    return _cleaned(how, rows, pool=_own_pool(how.limits))
+
+
+@cache
+def _own_pool(limits: ParserLimits) -> ParserPool:
+    """The parser process of a worker, which ends with it."""
+    return ParserPool(limits)
+
+
+def _cleaned(how: Cleaning, rows: Sequence[dict[str, Any]], *, pool: ParserPool) -> Cleaned:
+    """Parse some documents and look at their texts."""
     documents = [
         Unparsed(
             content=row["content"],
             media_type=row["media_type"],
             uri=row["uri"],
-            max_chars=max_text_chars,
+            max_chars=how.max_text_chars,
         )
         for row in rows
     ]
-    found: list[CleanDocument | Quarantined] = []
+    accepted: list[dict[str, Any]] = []
+    refused: list[Quarantined] = []
     for row, parsed in zip(rows, _outcomes(documents, pool), strict=True):
-        base = {name: row[name] for name in ("uri", "source", "shard")}
-        base["input_digest"] = changed[row["uri"]]
+        base = {name: row[name] for name in ("uri", "source", "shard", "input_digest")}
         if isinstance(parsed, Rejected):
             reason, detail = parsed.reason, parsed.detail
-            if personal and personal.redact:  # it may quote the document
-                detail = redacted(detail, personal.kinds)
+            if how.personal and how.personal.redact:  # it may quote the document
+                detail = redacted(detail, how.personal.kinds)
             base["input_digest"] = _refusal_digest(base["input_digest"], reason, pool.limits)
-            refused = Quarantined(**base, stage="clean", reason=reason, detail=detail)
-            outcome: CleanDocument | Quarantined = refused
-        else:
-            base |= {name: row[name] for name in ("licence", "access")}
-            outcome = _judged(parsed, base, quality_filter, personal)
+            refused.append(Quarantined(**base, stage="clean", reason=reason, detail=detail))
+            continue
+        base |= {name: row[name] for name in ("licence", "access")}
+        outcome = _judged(parsed, base, how.quality_filter, how.personal)
         if isinstance(outcome, Quarantined):
-            log.warning("quarantined %s: %s (%s)", outcome.uri, outcome.reason, outcome.detail)
-        found.append(outcome)
-    return found
+            refused.append(outcome)
+        else:
+            accepted.append(asdict(outcome))
+    return Cleaned(rows_to_table("clean_documents", accepted), refused)
 
 
 def _judged(
@@ -289,7 +390,7 @@ def _judged(
 
 
 def _turned_away(
-    lake: Lake, shard: str, keep: set[str], new: Sequence[CleanDocument], rules: Suite
+    lake: Lake, shard: str, keep: set[str], new: pa.Table, rules: Suite
 ) -> Iterator[Quarantined]:
     """Documents of a shard that fail the suite: single ones, or all where they fail together.
 
@@ -298,8 +399,7 @@ def _turned_away(
     columns = list(DOCUMENT_COLUMNS)
     stored = lake.read("clean_documents", columns=columns, where={"shard": [shard]})
     stored = stored.filter(pc.is_in(stored["uri"], pa.array(sorted(keep), pa.string())))
-    made = rows_to_table("clean_documents", [asdict(document) for document in new]).select(columns)
-    table = pa.concat_tables([stored, made]).sort_by("uri")
+    table = pa.concat_tables([stored, new.select(columns)]).sort_by("uri")
     if not table.num_rows:
         return
     found = broken(rules, document_table(table, rules))

@@ -17,6 +17,8 @@ from headwater.records import digest_of
 
 #: Rows are held in memory up to about this size before they are committed.
 FLUSH_BYTES = 32 * 2**20
+#: Documents of one task, and bytes of theirs, where tasks are done apart: a second or two of work.
+BLOCK, BLOCK_BYTES = 64, 4 * 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

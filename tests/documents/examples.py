@@ -120,8 +120,8 @@ class Corpus:
     def duplicates(self, threshold: float = 0.8) -> DuplicateStats:
         return find_duplicates(self.lake, threshold)
 
-    def chunk(self) -> ChunkStats:
-        return shard_documents(self.lake, self.keys(), 64, MODEL)
+    def chunk(self, **options: Any) -> ChunkStats:
+        return shard_documents(self.lake, self.keys(), 64, MODEL, **options)
 
     def build(self) -> tuple[StageStats, StageStats, ChunkStats]:
         return self.raw(), self.clean(), self.chunk()
