@@ -92,7 +92,7 @@ def main() -> None:
     options = parser.parse_args()
     quiet_libraries()
     settings = Settings()
-    encoder = Encoder(settings.embedding_model, settings.threads)
+    encoder = Encoder(settings.embedding_model, settings.threads, settings.encoders)
     result = compare(default_chunks(settings, options.chunks), encoder, options.rounds)
     print(
         f"embedding: {result['chunks_per_s']:.1f} chunks/s, sentence-transformers "

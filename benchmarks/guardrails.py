@@ -256,7 +256,7 @@ def corpus_similarity(settings: Settings) -> Callable[[Sequence[str]], list[floa
     from benchmarks.embedding import default_chunks
     from headwater.embeddings.encoder import Encoder
 
-    encoder = Encoder(settings.embedding_model, settings.threads)
+    encoder = Encoder(settings.embedding_model, settings.threads, settings.encoders)
     vectors = encoder.encode(default_chunks(settings, 10**6))
 
     def nearest(questions: Sequence[str]) -> list[float]:

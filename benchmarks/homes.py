@@ -92,7 +92,7 @@ def make_home(
     """A home with a base model and one index version for each place, no release yet."""
     settings = Settings(home=root, base_model=base_model)
     prepare(settings)
-    encoder = Encoder(settings.embedding_model, settings.threads)
+    encoder = Encoder(settings.embedding_model, settings.threads, settings.encoders)
     for place in places:
         build_index(settings, encoder, place, passages(place, texts))
     return settings

@@ -358,7 +358,7 @@ def _nll(home: Installation, release_id: str, topic: Topic) -> list[float]:
     release = load(settings, release_id)
     assert release.adapter is not None  # every build here trains one
     base = prepare(settings, load_recipe(home.recipe).base)
-    encoder = Encoder(settings.embedding_model, settings.threads)
+    encoder = Encoder(settings.embedding_model, settings.threads, settings.encoders)
     asked = topic.questions()
     with open_retriever(open_store(settings), encoder, release.index) as retriever:
         found = retriever.passages_many([q for q, _ in asked], limit=release.prompt.top_k)

@@ -197,7 +197,7 @@ def _noise(settings: Settings, name: str, size: float) -> Adapter:
 def _gate(settings: Settings, champion: Release, adapter: Adapter) -> dict[str, Any]:
     """Evaluate an adapter as a build does, and let the gates judge; a blocked one gets no user."""
     base, items = prepare(settings), _items()
-    encoder = Encoder(settings.embedding_model, settings.threads)
+    encoder = Encoder(settings.embedding_model, settings.threads, settings.encoders)
     with open_retriever(open_store(settings), encoder, champion.index) as retriever:
         hits = retriever.passages_many([item.question for item in items], limit=PROMPT.top_k)
     began = time.monotonic()

@@ -154,7 +154,7 @@ def _run(home: Path, corpus: Path, shards: int, tell: Callable[[str], None]) -> 
     settings = Settings(home=home, shards=shards)
     lake, keys = Lake(settings.lake), settings.shard_keys()
     sources = [TableSource(name="synthetic", path=corpus / "*.jsonl")]
-    encoder = open_encoder(EMBEDDING, settings.threads)
+    encoder = open_encoder(EMBEDDING, settings.threads, settings.encoders)
     store = EdgeStore(settings.indexes, threads=settings.threads)
     stages: dict[str, Callable[[], Any]] = {
         "raw_documents": lambda: update_raw(

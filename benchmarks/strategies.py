@@ -367,7 +367,7 @@ def main() -> None:
     options = parser.parse_args()
     quiet_libraries()
     settings = Settings()
-    encoder = Encoder(settings.embedding_model, settings.threads)
+    encoder = Encoder(settings.embedding_model, settings.threads, settings.encoders)
     with TemporaryDirectory() as folder:
         root = Path(folder)
         sources = load_sources(options.sources or root / "no-sources.yaml")

@@ -196,6 +196,11 @@ class Settings(BaseSettings):
         return self.root / "models"
 
     @property
+    def encoders(self) -> Path:
+        """Embedding models as they were converted."""
+        return self.models / "encoders"
+
+    @property
     def indexes(self) -> Path:
         return self.root / "indexes"
 

@@ -22,9 +22,9 @@ class ModelsResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     """The embedding model, the base model and the generation engine of this installation."""
 
     def encoder(self) -> AnyEncoder:
-        """The embedding model; torch and the weights are loaded at the first text."""
+        """The embedding model; its weights are loaded at the first text."""
         settings = Settings()
-        return _encoder(settings.embedding_model, settings.threads)
+        return _encoder(settings.embedding_model, settings.threads, settings.encoders)
 
     def base(self) -> BaseModel:
         """The base model that the recipe (or else the settings) names, digest checked."""

@@ -86,6 +86,12 @@ def furnished(template: Path) -> Callable[[Path], Path]:
 
 
 @pytest.fixture(scope="session")
+def encoders(template: Path) -> Path:
+    """Converted embedding models, as `Settings.encoders` is."""
+    return template / "models" / "encoders"
+
+
+@pytest.fixture(scope="session")
 def base(
     furnished: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> "BaseModel":

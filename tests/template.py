@@ -1,6 +1,7 @@
 """Makes the home that tests copy: what any first command pays for, and no documents.
 
-The tiny base model, dbt's parse of the project, and MLflow's empty database. Run as a module, so that
+The tiny base model, the converted embedding model, dbt's parse of the project, and MLflow's empty
+database. Run as a module, so that
 the process of the tests imports none of what this needs.
 """
 
@@ -15,11 +16,13 @@ def make(home: Path) -> None:
     os.environ["HEADWATER_HOME"] = str(home)
     from headwater.base_model import TINY, prepare
     from headwater.datasets.prompt_registry import mlflow_client
+    from headwater.embeddings.encoder import open_encoder
     from headwater.settings import Settings
     from resources.warehouse import manifest
 
     settings = Settings(base_model=TINY)
     prepare(settings)
+    open_encoder(settings.embedding_model, 2, settings.encoders).encode(["text"])
     manifest()
     mlflow_client(settings).search_experiments()
 

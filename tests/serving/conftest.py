@@ -25,8 +25,8 @@ from headwater.settings import Settings
 
 
 @pytest.fixture(scope="session")
-def encoder() -> Encoder:
-    return Encoder(Settings().embedding_model, 2)
+def encoder(encoders: Path) -> Encoder:
+    return Encoder(Settings().embedding_model, 2, encoders)
 
 
 @pytest.fixture(scope="session")

@@ -37,7 +37,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """A home with one index and the documents it was made from, no release."""
     monkeypatch.setenv("HEADWATER_HOME", str(tmp_path))
     monkeypatch.setenv("HEADWATER_SHARDS", str(SHARDS))
-    monkeypatch.setattr(module, "Encoder", lambda model, threads: WordEncoder())
+    monkeypatch.setattr(module, "open_encoder", lambda *_: WordEncoder())
     settings = Settings()
     rows = corpus()
     open_store(settings).build("v1", contents(rows))

@@ -12,13 +12,13 @@ from uuid import uuid4
 
 import pytest
 
+from benchmarks.s3_server import KEY, SECRET, S3Server, s3_server
 from headwater.documents.kinds import objects
 from headwater.documents.kinds.objects import ObjectsSource
 from headwater.documents.raw import update_raw
 from headwater.documents.sources import list_items, read_items
 from headwater.errors import HeadwaterError
 from headwater.lake import Lake
-from benchmarks.s3_server import KEY, SECRET, S3Server, s3_server
 
 NAMED = os.environ.get("TEST_S3_ENDPOINT", "")
 
