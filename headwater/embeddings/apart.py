@@ -1,6 +1,6 @@
 """Texts encoded by the workers of an executor, where these may be on other machines.
 
-Knows encoders and executors, no table. On one machine there is nothing to gain: torch has every core
+Knows encoders and executors, no table. On one machine there is nothing to gain: OpenVINO has every core
 at work in one process already, and a second process would hold a second model.
 """
 
@@ -12,6 +12,7 @@ import numpy as np
 from headwater.embeddings.encoder import AnyEncoder, Vectors, open_encoder
 from headwater.executors.base import Executor, refuse_unlike
 from headwater.progress import track
+from headwater.settings import Settings
 
 #: Texts of one task: a second or two of one core.
 BLOCK = 64
@@ -61,5 +62,5 @@ def encode_apart(model: str, digest: str, texts: Sequence[str]) -> Vectors:
 
 @cache
 def _own_encoder(model: str) -> AnyEncoder:
-    """The model of a worker, loaded at its first texts."""
-    return open_encoder(model, threads=1)
+    """The model of a worker, loaded at its first texts; kept below the node's own home."""
+    return open_encoder(model, 1, Settings().encoders)
