@@ -32,12 +32,13 @@ from headwater.embeddings.index import publish_index
 from headwater.embeddings.retrieve import RetrievalSettings, open_retriever
 from headwater.embeddings.static import StaticEncoder
 from headwater.files import read_json
-from headwater.lake import SCHEMAS, Lake
+from headwater.lake import Lake
 from headwater.monitoring.retention import retain
 from headwater.records import Prompt, digest_of
 from headwater.release import manifest, pointer
 from headwater.release.manifest import BasePin, Release
 from headwater.settings import Settings
+from headwater.tables import SCHEMAS
 
 MODEL, SHARDS, CHUNK_TOKENS = "static:64", 4, 48
 _MAX_BYTES, _MAX_CHARS = 2**20, 2**20

@@ -12,8 +12,9 @@ from typing import Any
 
 from headwater.errors import HeadwaterError, IntegrityError
 from headwater.files import read_json, write_json
-from headwater.lake import PARTITIONED, SCHEMAS, Commit, Lake
+from headwater.lake import Commit, Lake
 from headwater.records import digest_of
+from headwater.tables import PARTITIONED, SCHEMAS
 
 #: What an index is made from, in the order in which it is made.
 DOCUMENTS = (

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pytest
 
 from headwater.files import ABANDONED_S
-from headwater.lake import SCHEMAS, Lake, rows_to_table
+from headwater.lake import Lake, rows_to_table
+from headwater.tables import SCHEMAS
 
 ROW = {
     "id": "1", "kind": "heading", "question": "q", "answer": "a", "chunk_id": "c", "uri": "u",

@@ -34,9 +34,10 @@ from headwater.documents.stage import (
 from headwater.documents.tokens import TokenCounter, token_counter, tokenizer_digest
 from headwater.executors.base import Executor, in_blocks, map_groups, refuse_unlike
 from headwater.executors.inline import Inline
-from headwater.lake import SCHEMAS, Lake, rows_to_table, sole_writer
+from headwater.lake import Lake, rows_to_table, sole_writer
 from headwater.progress import track
 from headwater.records import Chunk, CleanDocument, digest_of
+from headwater.tables import SCHEMAS
 
 STAGE_VERSION = "chunk/1"
 #: Columns that name the content.

@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 from headwater.documents.duplicates import survivors
 from headwater.documents.suites import Expectation, Suite, load_suite
 from headwater.errors import HeadwaterError
-from headwater.lake import SCHEMAS, Lake
+from headwater.lake import Lake
+from headwater.tables import SCHEMAS
 
 #: As many failing rows are reported, over all expectations of a suite.
 MAX_FAILING_ROWS = 20

@@ -13,7 +13,8 @@ from typing import Any, Self
 
 import pyarrow as pa
 
-from headwater.lake import SCHEMAS, Lake, rows_to_table
+from headwater.lake import Lake, rows_to_table
+from headwater.tables import SCHEMAS
 
 _PREFIX = ".spool-"
 #: Bytes of rows that are in memory before they are written.

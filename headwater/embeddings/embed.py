@@ -21,8 +21,9 @@ from headwater.documents.contents import contents
 from headwater.documents.rest import Rest
 from headwater.documents.split import embed_text
 from headwater.documents.stage import FLUSH_BYTES
-from headwater.lake import SCHEMAS, Lake, sole_writer
+from headwater.lake import Lake, sole_writer
 from headwater.records import digest_of
+from headwater.tables import SCHEMAS
 
 STAGE_VERSION = "embed/1"
 TABLE = "chunk_embeddings"

@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from headwater.lake import SCHEMAS
 from headwater.records import digest_of
 from headwater.serving import durable_log
 from headwater.serving.durable_log import DurableLog, LoggedDay
 from headwater.settings import Settings
+from headwater.tables import SCHEMAS
 
 Thumb = Literal["up", "down"]
 #: Which of two answers is better: the logged one, its rival, neither, or nobody can tell.

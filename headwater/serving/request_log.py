@@ -10,12 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from headwater.lake import SCHEMAS
 from headwater.records import digest_of
 from headwater.serving import durable_log
 from headwater.serving.durable_log import DurableLog, LoggedDay
 from headwater.serving.spans import SpanRecord
 from headwater.settings import Settings
+from headwater.tables import SCHEMAS
 
 Status = Literal["ok", "aborted", "deadline", "error"]
 _FIELDS = tuple(SCHEMAS["requests"].names)

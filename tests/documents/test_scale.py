@@ -12,8 +12,9 @@ from headwater.documents.kinds.table import TableSource
 from headwater.documents.raw import update_raw
 from headwater.documents.spool import Spool
 from headwater.documents.stage import held_shards
-from headwater.lake import SCHEMAS, Lake
+from headwater.lake import Lake
 from headwater.records import digest_of, shard_of
+from headwater.tables import SCHEMAS
 from tests.documents.examples import PROSE, SHARDS, Corpus
 
 OUTPUTS = (raw.OUTPUT, clean.OUTPUT, chunk.OUTPUT)

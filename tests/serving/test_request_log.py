@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from headwater.lake import SCHEMAS, rows_to_table
+from headwater.lake import rows_to_table
 from headwater.serving import durable_log
 from headwater.serving.durable_log import DurableLogError
 from headwater.serving.request_log import (
@@ -25,6 +25,7 @@ from headwater.serving.request_log import (
     read_requests,
 )
 from headwater.settings import Settings
+from headwater.tables import SCHEMAS
 
 DAY = "2026-03-01"
 

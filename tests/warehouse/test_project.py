@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from headwater.lake import SCHEMAS
+from headwater.tables import SCHEMAS
 from tests.warehouse.conftest import PROJECT
 
 
