@@ -288,7 +288,7 @@ def try_mixed(
     """
     mixed = write(folder, bad)
     trial = Trial(settings, FolderSource(name=MIXED, path=folder))
-    found = measure(trial, lambda: _facts(mixed.sound), **asked)
+    found = measure(trial, lambda: fact_questions(mixed.sound), **asked)
     rows = trial.lake.read("quarantine", columns=["uri", "reason"]).to_pylist()
     fates = {row["uri"]: row["reason"] for row in rows}
     chunks = trial.lake.read("document_shards", columns=["uri"])
@@ -343,7 +343,7 @@ def _golden(lake: Lake) -> list[GoldenItem]:
     return [item for item in read_golden(lake) if not item.provisional]
 
 
-def _facts(sound: dict[str, str]) -> list[GoldenItem]:
+def fact_questions(sound: dict[str, str]) -> list[GoldenItem]:
     """One question for each sound document; pictures may wait for a program."""
     return [
         GoldenItem(
