@@ -244,7 +244,7 @@ def _picture(fact: Fact, form: str) -> bytes:
     from PIL import Image, ImageDraw, ImageFont
 
     page = Image.new("L", (900, 200), "white")
-    ImageDraw.Draw(page).text((30, 60), fact.text, font=ImageFont.load_default(36))
+    ImageDraw.Draw(page).text((30, 60), fact.text, fill=0, font=ImageFont.load_default(36))
     buffer = io.BytesIO()
     page.save(buffer, form)
     return buffer.getvalue()

@@ -79,7 +79,9 @@ def pages(folder: Path, questions: Path, others: int | None = None) -> Pages:
         HeadwaterError: the questions name no folder, or documents that it does not hold.
     """
     asked = {uri for item in read_file(questions).items for uri in item.uris}
-    whole = FolderSource(name=_name(asked, questions), path=folder, licence=LICENCE)
+    name = _name(asked, questions)
+    licence = LICENCE if name == NAME else "unknown"
+    whole = FolderSource(name=name, path=folder, licence=licence)
     listed = [item.uri for item in list_items(whole)]
     if missing := sorted(asked.difference(listed)):
         raise HeadwaterError(
@@ -93,7 +95,7 @@ def pages(folder: Path, questions: Path, others: int | None = None) -> Pages:
     if len(chosen) == len(rest):
         include = [f"*{glob.escape(suffix)}" for suffix in sorted(suffixes)]
     else:
-        start = len(base_uri(whole.name))
+        start = len(base_uri(name))
         include = [glob.escape(unquote(uri[start:])) for uri in sorted([*asked, *chosen])]
     return Pages(
         source=whole.model_copy(update={"include": include}),
