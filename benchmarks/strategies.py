@@ -4,7 +4,8 @@
 of a build, in a home that is thrown away, once for each strategy: chunks of 64, 128 and 256 tokens,
 with and without their heading in what is embedded, and small chunks that stand for their section. The
 strategies then take turns at every question. Differences are against what is shipped, paired by
-question. `--sources` and `--questions` take another corpus.
+question. `--sources` and `--questions` take another corpus; `--documents` takes Python's HTML
+documentation, or another folder with questions of its own, and `--pages` a fixed sample of it.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.python_docs import GOLDEN, Pages, documentation, pages
 from headwater.datasets.golden import CURATED, build_golden_set, read_file, read_golden
 from headwater.datasets.prompt import DEFAULT_PROMPT, fit, passage
 from headwater.documents.chunk import shard_documents
@@ -166,7 +168,7 @@ class Bench:
         _say("reading and cleaning the documents")
         lake = Lake(root / "documents")
         update_raw(lake, sources, self.shards, settings.shards, settings.max_document_bytes)
-        clean_documents(lake, self.shards, settings.max_text_chars)
+        clean_documents(lake, self.shards, settings.max_text_chars, children=settings.threads)
         find_duplicates(lake, settings.duplicate_threshold)
         build_golden_set(lake, questions)
         self.items = [item for item in read_golden(lake) if not item.provisional]
@@ -322,7 +324,7 @@ def table(found: Mapping[str, Any]) -> str:
     """The result as Markdown, as docs/experiments.md has it."""
     lines = [
         f"{found['documents']} documents, {found['questions']} questions; differences against"
-        f" `{SHIPPED}`, 95 % intervals; budget {found['budget_ms']:g} ms.",
+        f" `{SHIPPED}`, 95 % intervals; budget {found['budget_ms']:g} ms.{_sampled(found)}",
         "",
         "| strategy | chunks | nDCG@10 | difference | evidence in prompt | tokens there |"
         " ms, median (p95) | difference, ms |",
@@ -346,6 +348,15 @@ def table(found: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _sampled(found: Mapping[str, Any]) -> str:
+    if not (counts := found.get("pages")):
+        return ""
+    return (
+        f" Pages that questions name: {counts['named']}; others: {counts['others']}, chosen by a seed,"
+        f" and {counts['left_out']} left out."
+    )
+
+
 def _interval(value: Mapping[str, float] | None, form: str) -> str:
     if value is None:
         return "-"
@@ -358,21 +369,50 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--sources", type=Path, help="a sources.yaml; default: the default corpus")
+    corpus = parser.add_mutually_exclusive_group()
+    corpus.add_argument("--sources", type=Path, help="a sources.yaml; default: the default corpus")
+    corpus.add_argument(
+        "--documents",
+        nargs="?",
+        const="",
+        metavar="FOLDER",
+        help="a folder that --questions are about; without a name Python's HTML documentation",
+    )
     parser.add_argument(
-        "--questions", type=Path, help="a golden.yaml besides the shipped questions"
+        "--questions",
+        type=Path,
+        help="a golden.yaml besides the shipped questions; with --documents, default: the questions"
+        " over Python's documentation",
+    )
+    parser.add_argument(
+        "--pages",
+        type=int,
+        help="of --documents: the pages that questions name, and so many others; default: all",
     )
     parser.add_argument("--rounds", type=int, default=3, help="turns at each question, for times")
     parser.add_argument("--json", action="store_true", help="one JSON object on the last line")
     options = parser.parse_args()
+    if options.pages is not None and options.documents is None:
+        parser.error("--pages is of --documents")
     quiet_libraries()
     settings = Settings()
     encoder = Encoder(settings.embedding_model, settings.threads, settings.encoders)
     with TemporaryDirectory() as folder:
         root = Path(folder)
-        sources = load_sources(options.sources or root / "no-sources.yaml")
-        bench = Bench(root, settings, encoder, sources, options.questions or root / "none.yaml")
+        questions: Path = options.questions or root / "none.yaml"
+        chosen: Pages | None = None
+        if options.documents is None:
+            sources = load_sources(options.sources or root / "no-sources.yaml")
+        else:
+            place = documentation(Path(options.documents) if options.documents else None)
+            questions = options.questions or GOLDEN
+            chosen = pages(place, questions, options.pages)
+            sources = [chosen.source]
+        bench = Bench(root, settings, encoder, sources, questions)
         found = compare(bench, strategies(settings.chunk_tokens), options.rounds)
+        if chosen:
+            counts = ("named", "others", "left_out")
+            found["pages"] = {name: getattr(chosen, name) for name in counts}
     print(table(found), file=sys.stderr if options.json else sys.stdout)
     if options.json:
         print(json.dumps(found))

@@ -108,6 +108,10 @@ def test_figures_of_strategies_are_paired_with_the_first(bench: Bench) -> None:
     assert all(each["ms"]["median"] > 0 for each in figures.values())
     said = table(found)
     assert all(f"| {name} |" in said for name in figures)
+    counts = {"named": 2, "others": 1, "left_out": 7}
+    assert "name: 2; others: 1, chosen by a seed, and 7 left out" in table(
+        found | {"pages": counts}
+    )
 
 
 def test_a_section_is_all_that_stands_under_a_heading(bench: Bench, stack: ExitStack) -> None:
