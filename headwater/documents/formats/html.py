@@ -10,18 +10,20 @@ from typing import Any
 from headwater.documents.parsed import Block, Rejected, fold
 
 _SKIPPED = {
-    "script", "style", "noscript", "template", "head", "nav", "aside", "form", "button", "select",
+    "script", "style", "noscript", "template", "head", "nav", "form", "button", "select",
     "textarea", "svg", "math", "iframe", "object", "embed", "canvas", "audio", "video", "dialog",
 }  # fmt: skip
 _BLOCKS = {
     "p", "div", "section", "article", "main", "header", "footer", "blockquote", "ul", "ol", "li",
     "dl", "dd", "figure", "figcaption", "table", "thead", "tbody", "tfoot", "caption", "body",
-    "html", "address", "details", "summary", "fieldset", "hr", "br", "center", "pre", "tr", "dt",
+    "html", "address", "aside", "details", "summary", "fieldset", "hr", "br", "center", "pre", "tr", "dt",
 }  # fmt: skip
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
 #: Elements that repeat on each page of a site, by role and by the classes of common generators.
 _CHROME_ROLES = {"navigation", "banner", "contentinfo", "search", "complementary"}
 _CHROME_CLASSES = {"headerlink", "sphinxsidebar", "related", "toctree-wrapper"}
+#: What docutils writes as `<aside>` and is content: footnotes, citations, abstracts. Others are not.
+_ASIDES = {"footnote", "footnote-list", "citation", "citation-list", "topic"}
 
 
 def blocks(text: str) -> tuple[str, Iterator[Block]]:
@@ -170,4 +172,7 @@ def _is_skipped(element: Any) -> bool:
     style = attributes.get("style", "").replace(" ", "").lower()
     if "display:none" in style or "visibility:hidden" in style:
         return True
-    return not _CHROME_CLASSES.isdisjoint(attributes.get("class", "").split())
+    classes = attributes.get("class", "").split()
+    if element.tag == "aside" and _ASIDES.isdisjoint(classes):
+        return True
+    return not _CHROME_CLASSES.isdisjoint(classes)

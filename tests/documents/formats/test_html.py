@@ -39,6 +39,13 @@ def test_what_a_reader_does_not_see_is_left_out():
     assert blocks(page) == [Block("Seen link"), Block("tail")]
 
 
+def test_footnotes_and_abstracts_are_content_and_what_else_stands_aside_is_not():
+    page = """<aside class="topic"><p class="topic-title">Abstract</p><p>In short.</p></aside><p>Text</p>
+      <aside class="footnote-list brackets"><aside class="footnote brackets" role="note"><p>A note.</p>
+      </aside></aside><aside><p>Read also</p></aside><aside class="sidebar"><p>Offers</p></aside>"""
+    assert blocks(page) == [Block(each) for each in ("Abstract", "In short.", "Text", "A note.")]
+
+
 def test_the_main_element_is_the_content():
     page = "<body><div>Logo</div><main><h1>T</h1><p>x</p></main><div>Imprint</div></body>"
     assert blocks(page) == [Block("T", 1), Block("x")]
