@@ -12,16 +12,22 @@ from assets.policies import table
 from headwater.documents import quality
 from headwater.documents.anomalies import LEAST_BUILDS, MOST_BUILDS, anomalies
 from headwater.documents.suites import load_suite
+from headwater.files import write_atomic
 from resources.lake import LakeResource
 
 
-def _result(result: quality.QualityResult) -> dg.AssetCheckResult:
+def _result(name: str, result: quality.QualityResult) -> dg.AssetCheckResult:
+    from headwater.evaluation.quality_page import quality_document
+
+    page = settings.reports / "quality" / f"{name}.html"
+    write_atomic(page, quality_document(f"Quality of {name}", result).to_html())
     failing = [each for each in result.expectations if not each["success"]]
     metadata: dict[str, Any] = {
         "expectations": table(
             result.expectations, ["expectation", "column", "success", "unexpected"]
         ),
         **result.statistics,
+        "page": dg.MetadataValue.path(str(page)),
     }
     if result.failing_rows:
         metadata["failing_rows"] = table(result.failing_rows, ["uri", "column", "value"])
@@ -37,7 +43,7 @@ def _result(result: quality.QualityResult) -> dg.AssetCheckResult:
 def documents_meet_expectations(lake: LakeResource) -> dg.AssetCheckResult:
     """Unique URIs, text within bounds, known language, well-formed digests."""
     suite = load_suite("documents", settings.expectations)
-    return _result(quality.validate_documents(lake.get(), suite))
+    return _result("documents", quality.validate_documents(lake.get(), suite))
 
 
 @dg.asset_check(asset=document_shards, blocking=True)
@@ -45,7 +51,7 @@ def chunks_meet_expectations(lake: LakeResource) -> dg.AssetCheckResult:
     """Unique ids, tokens within the bound, spans that follow one another without a gap."""
     suite = load_suite("chunks", settings.expectations)
     result = quality.validate_chunks(lake.get(), settings.chunk_tokens, suite)
-    return _result(result)
+    return _result("chunks", result)
 
 
 @dg.asset_check(asset=duplicates)

@@ -1,5 +1,7 @@
 """Every check of ours with one input that passes and one that fails."""
 
+from pathlib import Path
+
 import dagster as dg
 import pytest
 
@@ -77,6 +79,9 @@ def test_documents_meet_expectations(lake, resource):
     result = documents_meet_expectations(resource)
     assert not result.passed
     assert "drinks:///tea.md" in result.metadata["failing_rows"].value.replace("\\", "")
+    page = Path(result.metadata["page"].value).read_text("utf-8")
+    assert "10 of 11" in page and "expect_column_values_to_be_unique on uri fails." in page
+    assert "drinks:///tea.md" in page and "min_value 1" in page
 
 
 @pytest.mark.parametrize("broken", [{"tokens": 900}, {"start": 7}, {"embed_digest": "not one"}])
