@@ -33,7 +33,7 @@ REPLAYS, WINDOW, REFERENCE = 20, 20, 60
 #: Long enough for a fact; the loop asks a thousand times and more.
 ANSWER_TOKENS = 16
 #: Windows that a drift may take to be seen, and seconds that a retraining may take.
-DRIFT_WINDOWS, RETRAIN_SECONDS = 12, 1800
+DRIFT_WINDOWS, RETRAIN_SECONDS = 12, 3600
 #: Small windows, and quality that is worth much, so that the loop closes within minutes.
 POLICY = {
     "drift": {
