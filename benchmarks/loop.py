@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import cycle, islice
@@ -34,6 +34,8 @@ REPLAYS, WINDOW, REFERENCE = 20, 20, 60
 ANSWER_TOKENS = 16
 #: Windows that a drift may take to be seen, and seconds that a retraining may take.
 DRIFT_WINDOWS, RETRAIN_SECONDS = 12, 3600
+#: Of the quality that the drift lost, as much is to be back.
+LEAST_RECOVERED = 0.9
 #: Small windows, and quality that is worth much, so that the loop closes within minutes.
 POLICY = {
     "drift": {
@@ -391,6 +393,20 @@ def _mean(values: Sequence[float]) -> float:
     return round(sum(values) / len(values), 5)
 
 
+def open_ends(found: Mapping[str, Any]) -> list[str]:
+    """What of the loop did not close, in words; nothing where all of it did."""
+    changes = [event["change"] for event in found["timeline"] if event["event"] == "traffic"]
+    lost = found["recovered"]  # None where nothing was lost, as random weights may have it
+    ends = {
+        f"{found['false_firings']} firings without a drift": found["false_firings"],
+        f"{found['retrainings']} retrainings instead of one": found["retrainings"] != 1,
+        f"the last change of traffic is {changes[-1:]}": changes[-1:] != ["promoted"],
+        f"{lost} of the lost quality is back, not 0.9": lost is not None and lost < LEAST_RECOVERED,
+        "the old topic got worse beyond doubt": found["old_topic_delta"]["low"] > 0,
+    }
+    return [words for words, open_end in ends.items() if open_end]
+
+
 def main() -> None:
     """Run the loop from the command line."""
     quiet_libraries()
@@ -404,6 +420,8 @@ def main() -> None:
         found = measure(chosen.recipe, chosen.keep or Path(folder), chosen.port)
     if chosen.json:
         print(json.dumps(found, default=str))
+    if ends := open_ends(found):
+        sys.exit(f"The loop did not close: {'; '.join(ends)}.")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.loop import measure
+from benchmarks.loop import measure, open_ends
 
 
 @pytest.mark.loop
@@ -11,11 +11,6 @@ def test_drift_leads_to_one_retraining_and_a_release_that_answers_as_if_it_had_a
     tmp_path,
 ):
     found = measure("smoke", tmp_path, port=18461)
-    assert found["false_firings"] == 0 and found["retrainings"] == 1
-    # Random weights may find both topics equally unlikely; then nothing was lost.
-    assert found["recovered"] is None or found["recovered"] >= 0.9
-    assert found["old_topic_delta"]["low"] <= 0, "the old topic got worse beyond doubt"
-    changes = [event for event in found["timeline"] if event["event"] == "traffic"]
-    assert [change["change"] for change in changes][-1] == "promoted"
+    assert open_ends(found) == []
     (decision,) = [event for event in found["timeline"] if event["event"] == "decision"]
     assert decision["verdict"] == "retrain" and len(decision["reasons"]) > 2
