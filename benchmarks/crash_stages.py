@@ -25,7 +25,7 @@ from headwater.documents.clean import clean_documents
 from headwater.documents.duplicates import find_duplicates
 from headwater.documents.kinds.table import TableSource
 from headwater.documents.raw import update_raw
-from headwater.documents.sources import FolderSource
+from headwater.documents.sources import FolderSource, Source
 from headwater.embeddings import embed
 from headwater.embeddings.edge import POINTS, EdgeStore
 from headwater.embeddings.index import publish_index
@@ -164,7 +164,7 @@ def _keys(place: Place) -> list[str]:
 
 
 def _raw(place: Place) -> None:
-    sources = [
+    sources: list[Source] = [
         FolderSource(name="docs", path=place.corpus / "documents"),
         TableSource(name="rows", path=place.corpus / "rows.jsonl"),
     ]

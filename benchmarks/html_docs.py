@@ -327,7 +327,9 @@ def measure(
         "answers": None,
     }
     if embed or answers:
-        encoder = open_encoder(trial.settings.embedding_model, trial.settings.threads)
+        encoder = open_encoder(
+            trial.settings.embedding_model, trial.settings.threads, trial.settings.encoders
+        )
         version, items = trial.index(encoder), questions()
         found["search"] = trial.search(encoder, version, items)
         if answers:

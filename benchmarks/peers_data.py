@@ -249,7 +249,7 @@ def show(rows: Sequence[Row]) -> str:
             f"{row['ratio']:.2f} x" if "ratio" in row else "",
             "" if f1 is None else f"{f1:.4f}",
             _plain(_outcome(row)),
-            {True: "yes", False: "no"}.get(row.get("ahead"), ""),
+            {True: "yes", False: "no", None: ""}[row.get("ahead")],
         )
         stage = row["stage"]
     console = Console(width=150, no_color=True, highlight=False)

@@ -28,7 +28,8 @@ from benchmarks.peers.contract import (
 )
 
 _HEADERS = [(f"h{level}", f"h{level}") for level in range(1, 7)]
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 def parsing(request: Request) -> Callable[[], Facts]:

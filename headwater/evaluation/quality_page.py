@@ -10,7 +10,7 @@ from headwater.documents.quality import QualityResult
 from headwater.evaluation.document import Document, Table
 
 #: Arguments that say nothing of what is asked.
-_DEFAULTS = (None, "", [], {}, False)
+_DEFAULTS: tuple[Any, ...] = (None, "", [], {}, False)
 
 
 def quality_document(title: str, result: QualityResult) -> Document:
