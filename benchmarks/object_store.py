@@ -10,6 +10,7 @@ vectors, and the same index and release. With `--recipe default` the models are 
 import argparse
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -184,11 +185,12 @@ def _build(environment: dict[str, str]) -> dict[str, Any]:
     command = [sys.executable, "-m", "headwater.cli", "build", "--json"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     sys.stderr.write(done.stderr)
-    said = [line for line in done.stderr.splitlines() if "'store' cannot" in line]
+    told = " ".join(done.stderr.split())  # its lines are as wide as the terminal
+    said = re.findall(r"HeadwaterError: (The source 'store' cannot .*?in the environment\.)", told)
     return {
         "code": done.returncode,
         "seconds": round(time.monotonic() - began, 1),
-        "error": said[-1].strip() if said else "",
+        "error": said[-1] if said else "",
     }
 
 
