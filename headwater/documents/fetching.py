@@ -15,7 +15,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
-from types import TracebackType
 from typing import Any, Self
 
 import httpcore
@@ -100,15 +99,19 @@ def why_not(address: str) -> str | None:
     return _why_not_6(ip)
 
 
+def _why_not_either(ip: IPv4Address | IPv6Address) -> str | None:
+    kinds = {
+        "unspecified": ip.is_unspecified,
+        "loopback": ip.is_loopback,
+        "link-local": ip.is_link_local,
+        "multicast": ip.is_multicast,
+    }
+    return next((kind for kind, is_one in kinds.items() if is_one), None)
+
+
 def _why_not_4(ip: IPv4Address) -> str | None:
-    if ip.is_unspecified:
-        return "unspecified"
-    if ip.is_loopback:
-        return "loopback"
-    if ip.is_link_local:
-        return "link-local"
-    if ip.is_multicast:
-        return "multicast"
+    if (kind := _why_not_either(ip)) is not None:
+        return kind
     if ip in _SHARED:
         return "shared by a carrier's NAT"
     if ip.is_reserved or any(ip in network for network in _SPECIAL):
@@ -117,14 +120,8 @@ def _why_not_4(ip: IPv4Address) -> str | None:
 
 
 def _why_not_6(ip: IPv6Address) -> str | None:
-    if ip.is_unspecified:
-        return "unspecified"
-    if ip.is_loopback:
-        return "loopback"
-    if ip.is_link_local:
-        return "link-local"
-    if ip.is_multicast:
-        return "multicast"
+    if (kind := _why_not_either(ip)) is not None:
+        return kind
     if ip.sixtofour is not None or ip.teredo is not None:
         return "a tunnel to an IPv4 address"
     if ip.is_private or ip.is_site_local:
@@ -170,12 +167,7 @@ class Fetcher:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._pool.close()
 
     def hold(self, seconds: float) -> None:

@@ -1,7 +1,7 @@
 """An embedding model as OpenVINO runs it: converted from torch once, kept, and loaded without torch.
 
 Knows sentence-transformers' folders with mean pooling, and nothing of tokens or batches. On two cores
-OpenVINO embeds more texts a second than torch (benchmarks.embedding), and is loaded in a tenth of
+OpenVINO embeds more texts a second than torch (benchmarks.embedding), and is loaded in a fifth of
 the time; the vectors are equal to about 1e-6.
 """
 
@@ -55,7 +55,7 @@ class Compiled:
     def vectors(
         self, batches: Iterable[tuple[list[int], Tokens, Tokens]]
     ) -> Iterator[tuple[list[int], Vectors]]:
-        """Vectors of batches, in the order in which they are done.
+        """Vectors of batches, each as it is done, in no order.
 
         Args:
             batches: what each is known by, its token ids and mask, both of shape (texts, tokens).

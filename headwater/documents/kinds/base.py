@@ -4,7 +4,8 @@ Knows neither a kind nor sources.yaml.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+from fnmatch import fnmatch
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 from urllib.parse import quote_from_bytes
 
@@ -70,6 +71,20 @@ class Entry(BaseModel):
     licence: str = "unknown"
     access: Access = ()
     owner: str | None = None
+
+
+def is_document(path: str, include: Sequence[str] | None) -> bool:
+    """Whether a path below a source is a document: visible, of a known format, and asked for.
+
+    Args:
+        include: globs over paths, of which one must fit; None is all.
+    """
+    parts = PurePosixPath(path)
+    if any(part.startswith(".") for part in parts.parts):
+        return False
+    if parts.suffix.lower() not in MEDIA_TYPES:
+        return False
+    return include is None or any(fnmatch(path, pattern) for pattern in include)
 
 
 def quote(path: bytes) -> str:

@@ -448,18 +448,18 @@ def _as_utf8(content: bytes, told: str) -> bytes:
     knows of the header later. Every other text stays as it is.
     """
     charset = _CHARSET.search(told)
-    if charset is None or content.startswith(_MARKS):
+    if charset is None or content.startswith(_MARKS) or _decoded(content, "utf-8") is not None:
         return content
+    text = _decoded(content, charset[1])
+    return content if text is None else codecs.BOM_UTF8 + text.encode("utf-8")
+
+
+def _decoded(content: bytes, encoding: str) -> str | None:
+    """The text of some bytes, or None where they are none in this encoding."""
     try:
-        content.decode("utf-8")
-    except UnicodeDecodeError:
-        pass
-    else:
-        return content
-    try:
-        return codecs.BOM_UTF8 + content.decode(charset[1]).encode("utf-8")
+        return content.decode(encoding)
     except (UnicodeDecodeError, LookupError):
-        return content
+        return None
 
 
 def _validators(page: Page | None) -> dict[str, str]:

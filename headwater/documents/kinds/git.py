@@ -10,13 +10,19 @@ import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from fcntl import LOCK_EX, flock
-from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from pydantic import Field, field_validator
 
-from headwater.documents.kinds.base import MEDIA_TYPES, Entry, ReadError, base_uri, quote
+from headwater.documents.kinds.base import (
+    MEDIA_TYPES,
+    Entry,
+    ReadError,
+    base_uri,
+    is_document,
+    quote,
+)
 from headwater.errors import HeadwaterError
 from headwater.records import SourceItem, digest_of
 from headwater.settings import Settings
@@ -67,7 +73,7 @@ def list_blobs(source: GitSource) -> list[SourceItem]:
         facts, _, name = entry.partition(b"\t")
         mode, kind, blob, size = facts.split()
         path = os.fsdecode(name)
-        if kind != b"blob" or mode == b"120000" or not _is_document(source, path):
+        if kind != b"blob" or mode == b"120000" or not is_document(path, source.include):
             continue
         items.append(
             SourceItem(
@@ -115,15 +121,6 @@ def read_blobs(
             else:
                 yield item, content
         process.stdin.close()
-
-
-def _is_document(source: GitSource, path: str) -> bool:
-    parts = PurePosixPath(path)
-    if any(part.startswith(".") for part in parts.parts):
-        return False
-    if parts.suffix.lower() not in MEDIA_TYPES:
-        return False
-    return source.include is None or any(fnmatch(path, pattern) for pattern in source.include)
 
 
 def _tree(source: GitSource) -> Sequence[bytes]:

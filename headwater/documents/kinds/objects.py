@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
-from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -24,6 +23,7 @@ from headwater.documents.kinds.base import (
     ReadError,
     Remembered,
     base_uri,
+    is_document,
     quote,
 )
 from headwater.errors import HeadwaterError
@@ -148,7 +148,7 @@ def _list(source: ObjectsSource) -> list[SourceItem]:
         if info["type"] != "file" or path.endswith("/"):
             continue  # some tools mark folders by objects that end so
         relative = path.removeprefix(root).lstrip("/") or PurePosixPath(path).name
-        if not _is_document(source, relative):
+        if not is_document(relative, source.include):
             continue
         items.append(
             SourceItem(
@@ -196,15 +196,6 @@ def _read(source: ObjectsSource, store: Any, root: str, item: SourceItem, max_by
     if len(content) > max_bytes:
         raise ReadError("too_large", f"it grew beyond {max_bytes:,} bytes while it was read")
     return content
-
-
-def _is_document(source: ObjectsSource, relative: str) -> bool:
-    path = PurePosixPath(relative)
-    if any(part.startswith(".") for part in path.parts):
-        return False
-    if path.suffix.lower() not in MEDIA_TYPES:
-        return False
-    return source.include is None or any(fnmatch(relative, each) for each in source.include)
 
 
 def _etag(source: ObjectsSource, info: Mapping[str, Any]) -> str:
