@@ -51,6 +51,8 @@ _PROMPT = Prompt(
     max_context_tokens=200,
     top_k=3,
 )
+#: What the newest index finds: the score of each hit, by ranking.
+FINDS = "index finds"
 #: What a killed process may leave, by path within the home, and what removes it.
 HALF_FILE, HALF_INDEX, HALF_DELETED = "half-written file", "half-built index", "half-deleted index"
 PRIVATE, SPOOL, NO_VERSION = "private copy of an index", "spool", "data file of no version"
@@ -292,12 +294,12 @@ def _published(place: Place) -> dict[str, Any]:
     with open_retriever(store, StaticEncoder(MODEL), newest) as retriever:
         rankings = retriever.rankings(_QUESTION, limit=5)
         count = retriever.index.count()
-    hits = {name: [[hit.id, hit.score] for hit in ranking] for name, ranking in rankings.items()}
+    hits = {name: {str(hit.id): hit.score for hit in ranking} for name, ranking in rankings.items()}
     now = {name: lake.version(name) for name in versions.DOCUMENTS}
     return {
         "index": newest,
         "index points": [count, digest_of(sorted(zip(*points.values(), strict=True)))],
-        "index finds": digest_of(hits),
+        FINDS: hits,
         "index is noted": versions.of_index(lake, newest) == now,
     }
 

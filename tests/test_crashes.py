@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from benchmarks import crashes
-from benchmarks.crash_stages import BUILD, HALF_FILE, PRIVATE, SPOOL
+from benchmarks.crash_stages import BUILD, FINDS, HALF_FILE, PRIVATE, SPOOL
 from benchmarks.crashes import SCENARIOS, Write
 from benchmarks.faults import COMMITTED, NOT_BEGUN, NOT_COMMITTED
 from headwater.lake import Lake
@@ -66,7 +66,7 @@ def test_every_write_is_counted(found: tuple[dict, int]) -> None:
 def test_what_is_other_is_found() -> None:
     scenario = SCENARIOS["edited build"]
     reference = {
-        "state": {"table raw_documents": [3, "a"], "index": "i"},
+        "state": {"table raw_documents": [3, "a"], "index": "i", FINDS: {"bm25": {"7": 11.02617}}},
         "versions": ["i"],
         "files": {},
         "paths": ["lake/holds.json"],
@@ -74,8 +74,10 @@ def test_what_is_other_is_found() -> None:
     }
     assert crashes.differences(scenario, reference, reference) == ([], Counter())
     for change in (
-        {"state": {"table raw_documents": [2, "b"], "index": "i"}},
-        {"state": {"index": "i"}},
+        {"state": {**reference["state"], "table raw_documents": [2, "b"]}},
+        {"state": {**reference["state"], "table raw_documents": None}},
+        {"state": {**reference["state"], FINDS: {"bm25": {"7": 11.02}}}},
+        {"state": {**reference["state"], FINDS: {"bm25": {}}}},
         {"versions": []},
         {"paths": []},
         {"paths": ["lake/holds.json", "lake/stray"]},
@@ -84,6 +86,8 @@ def test_what_is_other_is_found() -> None:
     ):
         why, _ = crashes.differences(scenario, reference, {**reference, **change})
         assert len(why) == 1, change
+    rounded = {**reference, "state": {**reference["state"], FINDS: {"bm25": {"7": 11.02618}}}}
+    assert crashes.differences(scenario, reference, rounded) == ([], Counter())
     later = {**reference, "left": {HALF_FILE: [".x.partial"]}, "versions": ["h", "i"]}
     assert crashes.differences(scenario, reference, later) == (
         [],
