@@ -104,10 +104,11 @@ def _by_form(
 
 
 def _parsed(document: Planted) -> tuple[Parsed, Planted]:
-    """A document as it is parsed, and what was planted as it stands there, with plain spaces."""
+    """A document as it is parsed, and what was planted as it stands there: prose has plain spaces."""
     parsed = parse(document.text.encode(), "text/markdown", "planted:///notes.md")
-    value = " ".join(document.value.split())
-    assert value in parsed.text, f"{value!r} was not planted: {document.text}"
+    written = (document.value, " ".join(document.value.split()))
+    value = next((each for each in written if each in parsed.text), None)
+    assert value is not None, f"{document.value!r} was not planted: {document.text}"
     return parsed, replace(document, value=value)
 
 
