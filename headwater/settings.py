@@ -135,6 +135,10 @@ class Settings(BaseSettings):
 
     vectors: Literal["edge", "qdrant"] = Field(default="edge", description="Vector store backend.")
     qdrant_url: str = "http://127.0.0.1:6333"
+    qdrant_api_key: SecretStr | None = Field(
+        default=None,
+        description="What the Qdrant server asks for; over https only, it is a password.",
+    )
 
     host: str = "127.0.0.1"
     port: int = Field(default=8321, description="Port of the endpoint.")

@@ -7,6 +7,7 @@ never given a path, because it unpickles what it finds on disk.
 """
 
 import time
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from headwater.embeddings import bm25
@@ -40,18 +41,27 @@ class ServerStore:
 
     Args:
         client: a connected `QdrantClient`; indexes that are open share it.
+        prefix: of the names of all its collections and aliases; others on the server are left alone.
     """
 
-    def __init__(self, client: "QdrantClient") -> None:
+    def __init__(self, client: "QdrantClient", prefix: str = PREFIX) -> None:
         self.client = client
+        self.prefix = prefix
 
     @classmethod
-    def connect(cls, url: str) -> "ServerStore":
-        """A store on the server at `url`. Raises HeadwaterError where none answers."""
-        from qdrant_client import QdrantClient
-        from qdrant_client.http.exceptions import ResponseHandlingException
+    def connect(cls, url: str, key: str | None = None, prefix: str = PREFIX) -> "ServerStore":
+        """A store on the server at `url`.
 
-        client = QdrantClient(url=url, check_compatibility=False, timeout=60)
+        Args:
+            key: what the server asks for, if it does.
+
+        Raises:
+            HeadwaterError: none answers, or it refuses.
+        """
+        from qdrant_client import QdrantClient
+        from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
+
+        client = QdrantClient(url=url, api_key=key, check_compatibility=False, timeout=60)
         try:
             client.get_aliases()
         except ResponseHandlingException as error:
@@ -59,7 +69,15 @@ class ServerStore:
                 f"No Qdrant server answers at {url}: {error}.",
                 mend="Start it, or set HEADWATER_VECTORS=edge or HEADWATER_QDRANT_URL.",
             ) from error
-        return cls(client)
+        except UnexpectedResponse as error:
+            refused = error.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+            raise HeadwaterError(
+                f"What answers at {url} says {error.status_code} {error.reason_phrase}.",
+                mend="Set HEADWATER_QDRANT_API_KEY to a key that may write."
+                if refused
+                else "See that HEADWATER_QDRANT_URL names a Qdrant server.",
+            ) from error
+        return cls(client, prefix)
 
     def versions(self) -> list[str]:
         """Published versions, the newest last."""
@@ -78,24 +96,24 @@ class ServerStore:
         from qdrant_client.models import CreateAlias, CreateAliasOperation
 
         if version in self._published():
-            return BuildStats(points=self._count(PREFIX + version), added=0, removed=0)
+            return BuildStats(points=self._count(self.prefix + version), added=0, removed=0)
         self._drop_unfinished(version)
         ids = list(contents.digests)
-        collection = f"{PREFIX}{version}-{time.time_ns()}"
+        collection = f"{self.prefix}{version}-{time.time_ns()}"
         self._create(collection, contents.dimension, len(ids))
         total = -(-len(ids) // BATCH)
         for batch in track(batches(ids), what="indexing (batches of chunks)", total=total):
             points = [_point(point) for point in contents.fetch(batch)]
             self.client.upsert(collection, points, wait=True)
         self._check(version, collection)
-        alias = CreateAlias(collection_name=collection, alias_name=PREFIX + version)
+        alias = CreateAlias(collection_name=collection, alias_name=self.prefix + version)
         self.client.update_collection_aliases([CreateAliasOperation(create_alias=alias)])
         return BuildStats(points=len(ids), added=len(ids), removed=0)
 
     def open(self, version: str) -> "ServerIndex":
         """A handle on a published version."""
         self._collection(version)
-        return ServerIndex(version, self.client)
+        return ServerIndex(version, self.client, self.prefix + version)
 
     def delete(self, version: str) -> None:
         """Remove a version: its name first, then its data."""
@@ -103,7 +121,7 @@ class ServerStore:
 
         collection = self._published().get(version)
         if collection is not None:
-            alias = DeleteAlias(alias_name=PREFIX + version)
+            alias = DeleteAlias(alias_name=self.prefix + version)
             self.client.update_collection_aliases([DeleteAliasOperation(delete_alias=alias)])
             self.client.delete_collection(collection)
 
@@ -115,9 +133,9 @@ class ServerStore:
         """Collection of each published version."""
         aliases = self.client.get_aliases().aliases
         return {
-            alias.alias_name.removeprefix(PREFIX): alias.collection_name
+            alias.alias_name.removeprefix(self.prefix): alias.collection_name
             for alias in aliases
-            if alias.alias_name.startswith(PREFIX)
+            if alias.alias_name.startswith(self.prefix)
         }
 
     def _collection(self, version: str) -> str:
@@ -150,7 +168,7 @@ class ServerStore:
 
     def _drop_unfinished(self, version: str) -> None:
         for collection in self.client.get_collections().collections:
-            if collection.name.startswith(f"{PREFIX}{version}-"):
+            if collection.name.startswith(f"{self.prefix}{version}-"):
                 self.client.delete_collection(collection.name)
 
     def _count(self, collection: str) -> int:
@@ -158,11 +176,12 @@ class ServerStore:
 
 
 class ServerIndex:
-    """A published version on a server."""
+    """A published version on a server, by its alias."""
 
-    def __init__(self, version: str, client: "QdrantClient") -> None:
+    def __init__(self, version: str, client: "QdrantClient", alias: str) -> None:
         self.version = version
         self._client = client
+        self._alias = alias
 
     def dense(self, vector: Vector, limit: int) -> list[Hit]:
         """Nearest chunks by cosine similarity."""
@@ -179,14 +198,14 @@ class ServerIndex:
 
     def count(self) -> int:
         """Number of points."""
-        return self._client.count(PREFIX + self.version, exact=True).count
+        return self._client.count(self._alias, exact=True).count
 
     def close(self) -> None:
         """Nothing to free: the connection is the store's."""
 
     def _search(self, vector: "list[float] | SparseVector", using: str, limit: int) -> list[Hit]:
         found = self._client.query_points(
-            PREFIX + self.version, query=vector, using=using, limit=limit + MARGIN
+            self._alias, query=vector, using=using, limit=limit + MARGIN
         )
         return to_hits([(point.score, point.payload or {}) for point in found.points], limit)
 

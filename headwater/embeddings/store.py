@@ -120,7 +120,9 @@ def open_store(settings: "Settings") -> VectorStore:
     if settings.vectors == "qdrant":
         from headwater.embeddings.server import ServerStore
 
-        return ServerStore.connect(settings.qdrant_url)
+        key = settings.qdrant_api_key
+        secret = key.get_secret_value() if key else None
+        return ServerStore.connect(settings.qdrant_url, secret)
     from headwater.embeddings.edge import EdgeStore
 
     return EdgeStore(settings.indexes, threads=settings.threads)

@@ -1,10 +1,16 @@
-"""The contract of every vector store, run on both backends."""
+"""The contract of every vector store, run on both backends.
+
+A Qdrant server is emulated by its client; TEST_QDRANT_URL names a real one to run the same on
+(docs/search.md). What a run makes there has a prefix of its own, and is deleted afterwards.
+"""
 
 import math
+import os
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from uuid import uuid4
 
 import pytest
 
@@ -15,6 +21,9 @@ from headwater.embeddings.store import Index, Point, VectorStore
 from headwater.errors import HeadwaterError
 from tests.embeddings.examples import WordEncoder, chunk, contents, corpus
 
+SERVER = os.environ.get("TEST_QDRANT_URL")
+#: Runs at once on one server do not meet.
+PREFIX = f"headwater-test-{uuid4().hex[:8]}-"
 QUESTIONS = [
     "What does the with statement wrap?",
     "Which variable reserves space: __slots__?",
@@ -26,14 +35,29 @@ QUESTIONS = [
 def make(backend: str, tmp_path) -> VectorStore:
     if backend == "edge":
         return EdgeStore(tmp_path / "indexes")
+    if SERVER:
+        return ServerStore.connect(SERVER, os.environ.get("TEST_QDRANT_API_KEY"), PREFIX)
     from qdrant_client import QdrantClient
 
     return ServerStore(QdrantClient(":memory:"))
 
 
 @pytest.fixture(params=["edge", "server"])
-def store(request, tmp_path) -> VectorStore:
-    return make(request.param, tmp_path)
+def store(request, tmp_path) -> Iterator[VectorStore]:
+    made = make(request.param, tmp_path)
+    yield made
+    remove_all(made)
+
+
+def remove_all(store: VectorStore) -> None:
+    """Leave nothing on a server that is there after the run."""
+    if not isinstance(store, ServerStore):
+        return
+    for version in store.versions():
+        store.delete(version)
+    for collection in store.client.get_collections().collections:  # those that were not finished
+        if collection.name.startswith(store.prefix):
+            store.client.delete_collection(collection.name)
 
 
 @pytest.fixture
@@ -210,4 +234,6 @@ def test_backends_agree(tmp_path):
     stores = [make(backend, tmp_path) for backend in ("edge", "server")]
     for store in stores:
         store.build("v1", contents(corpus()))
-    assert_same(*[opened_answers(store, "v1") for store in stores])
+    found = [opened_answers(store, "v1") for store in stores]
+    remove_all(stores[1])
+    assert_same(*found)
