@@ -24,7 +24,7 @@ from headwater.documents.formats import (
 )
 from headwater.documents.parsed import Block, Parsed, Rejected, assemble
 
-PARSER_VERSION = "parse/3"
+PARSER_VERSION = "parse/4"
 #: Why `parse` gives no text for a picture that it finds sound: `parse_by_program` is to read it.
 NEEDS_PROGRAM = "needs_program"
 

@@ -20,14 +20,24 @@ MAX_HEADING = 160
 _UNSEEN = dict.fromkeys(
     (
         *(code for code in range(160) if chr(code) not in "\t\n\x85" and not 32 <= code < 127),
-        *(0xAD, 0x200B, 0x200E, 0x200F, 0xFEFF),
+        *(0xAD, 0x61C, 0x180E, 0x200B, 0x200E, 0x200F, 0xFEFF),
+        *(0x115F, 0x1160, 0x3164, 0xFFA0),  # letters of Hangul that are drawn as nothing
         *range(0x202A, 0x202F),
         *range(0x2060, 0x2070),
         *range(0xFFF9, 0xFFFC),
-        *range(0xD800, 0xE000),
-        *range(0xE0000, 0xE0080),
         *range(0xD800, 0xE000),  # half characters: no encoding has them
+        *range(0xE0000, 0xE0080),
     )
+)
+#: Marks that change how the character before them is drawn, or how two are joined. Beside anything
+#: else they are not seen, and each could carry a byte of a hidden text: only the first of a run
+#: stays, selectors after what has variants (no letter of ASCII, no space), joiners between scripts
+#: and pictures that join.
+_IDLE = re.compile(
+    r"(?<![^\x00-\u024f\s])(?<![#*0-9])[\ufe00-\ufe0f\U000e0100-\U000e01ef]+"
+    r"|(?<=[\ufe00-\ufe0f\U000e0100-\U000e01ef])[\ufe00-\ufe0f\U000e0100-\U000e01ef]+"
+    r"|(?<![^\x00-\u024f\s])[\u200c\u200d]+|(?<=[\u200c\u200d])[\u200c\u200d]+"
+    r"|[\u200c\u200d]+(?![^\x00-\u024f\s])"
 )
 _LINE_END = re.compile(r"\r\n?|[\f\v\x85\u2028\u2029]")
 #: Combining marks on one letter; normalising takes the square of their number (UAX 15, D4).
@@ -105,6 +115,7 @@ def normalise(text: str) -> str:
     """NFC, `\\n` line ends, no unseen characters, no space at line ends, no blank line inside."""
     text = _LINE_END.sub("\n", text).translate(_UNSEEN)
     if not text.isascii():
+        text = _IDLE.sub("", text)
         text = unicodedata.normalize("NFC", _heaped_marks().sub(r"\1", text))
     text = _WIDE.sub(" " * 64, text)
     lines = (line.rstrip() for line in text.split("\n"))

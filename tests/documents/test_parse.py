@@ -122,6 +122,25 @@ def test_hidden_characters_go():
     assert parse(text.encode(), "text/plain", "docs:///a").text == "invisible text"
 
 
+@pytest.mark.parametrize(
+    ("written", "seen"),
+    [
+        ("a\u061cb\u180ec\u3164d\uffa0e", "abcde"),
+        ("safe" + "".join(chr(0xE0100 + byte) for byte in b"ignore this"), "safe"),
+        ("\u845b" + "\U000e0101" * 9 + "\u57ce", "\u845b\U000e0101\u57ce"),  # one chooses a form
+        ("pass\u200dword zero\u200c\u200d\u200cwidth \u200c", "password zerowidth"),
+        (
+            "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+            None,
+        ),  # Persian: two parts of one word
+        ("\u0915\u094d\u200d\u0937", None),  # Devanagari: a half form
+        ("\U0001f469\u200d\U0001f4bb \u2764\ufe0f\u200d\U0001f525 1\ufe0f\u20e3", None),
+    ],
+)
+def test_marks_without_effect_go_and_scripts_and_pictures_stay(written, seen):
+    assert normalise(written) == (written if seen is None else seen)
+
+
 def test_half_characters_and_heaped_marks_go():
     text = normalise("a\ud800b" + "\u0301" * 50_000 + "\u0316" * 50_000 + " \U0001f600c\u0301")
     assert text == unicodedata.normalize("NFC", "ab" + "\u0301" * 30 + " \U0001f600\u0107")

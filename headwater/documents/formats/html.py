@@ -1,8 +1,10 @@
 """HTML to blocks: what a reader of the page sees as its content, in reading order.
 
-Scripts, forms, navigation and hidden elements are left out; targets of links and images go.
+Scripts, forms, navigation, a page's header and footer, requests for consent and what elements say of
+themselves is hidden are left out; targets of links and images go. Style sheets are not read.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +24,17 @@ _HEADINGS = {f"h{level}": level for level in range(1, 7)}
 #: Elements that repeat on each page of a site, by role and by the classes of common generators.
 _CHROME_ROLES = {"navigation", "banner", "contentinfo", "search", "complementary"}
 _CHROME_CLASSES = {"headerlink", "sphinxsidebar", "related", "toctree-wrapper"}
+#: Within these `header` and `footer` belong to the section, elsewhere to the page (HTML-AAM, 3.5).
+_SECTIONS = {"article", "aside", "main", "nav", "section", "blockquote", "details", "figure"}
+#: Names that the usual programs give to their requests for consent.
+_CONSENT = re.compile(
+    r"\b(?:cookie[-_]?(?:banner|bar|consent|law|notice|popup)|(?:gdpr|consent)[-_]?(?:banner|popup)|"
+    r"onetrust-|cybotcookiebot|didomi-|usercentrics-|cc-window)",
+    re.IGNORECASE,
+)
+#: Farther than this from its place an element is beyond the window, in pixels.
+_BEYOND_THE_WINDOW = re.compile(r"-\d{3,}(?:\.\d+)?(?:px)?")
+_NO_SIZE = re.compile(r"0(?:\.0*)?(?:[a-z]+|%)?")
 #: What docutils writes as `<aside>` and is content: footnotes, citations, abstracts. Others are not.
 _ASIDES = {"footnote", "footnote-list", "citation", "citation-list", "topic"}
 
@@ -169,10 +182,41 @@ def _is_skipped(element: Any) -> bool:
         return True
     if attributes.get("role") in _CHROME_ROLES or attributes.get("aria-hidden") == "true":
         return True
-    style = attributes.get("style", "").replace(" ", "").lower()
-    if "display:none" in style or "visibility:hidden" in style:
+    if "style" in attributes and _is_unseen(element, attributes["style"]):
         return True
-    classes = attributes.get("class", "").split()
+    if element.tag in ("header", "footer") and _is_of_the_page(element):
+        return True
+    named, identity = attributes.get("class", ""), attributes.get("id", "")
+    if _CONSENT.search(named) or _CONSENT.search(identity):
+        return True
+    classes = named.split()
     if element.tag == "aside" and _ASIDES.isdisjoint(classes):
         return True
     return not _CHROME_CLASSES.isdisjoint(classes)
+
+
+def _is_unseen(element: Any, style: str) -> bool:
+    """Whether an element's own style hides it.
+
+    Not by `opacity`, which pages that fade in set on all they show, and by a size of 0 only where
+    nothing is within that may have another.
+    """
+    said = dict[str, str]()
+    for declaration in style.lower().split(";"):
+        name, _, value = declaration.partition(":")
+        said[name.strip()] = value.replace("!important", "").strip()
+    if said.get("display") == "none" or said.get("visibility") in ("hidden", "collapse"):
+        return True
+    if _NO_SIZE.fullmatch(said.get("font-size", "")) and not len(element):
+        return True
+    return said.get("position") in ("absolute", "fixed") and any(
+        _BEYOND_THE_WINDOW.fullmatch(said.get(side, ""))
+        for side in ("left", "top", "right", "bottom")
+    )
+
+
+def _is_of_the_page(element: Any) -> bool:
+    """Whether a header or footer stands on every page of the site; not one that has the page's title."""
+    if any(above.tag in _SECTIONS for above in element.iterancestors()):
+        return False
+    return element.tag == "footer" or element.find(".//h1") is None

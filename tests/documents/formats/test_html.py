@@ -8,6 +8,10 @@ def blocks(text):
     return list(html.blocks(text)[1])
 
 
+def text_of(page):
+    return "\n\n".join(block.text for block in blocks(page))
+
+
 def test_reading_order_headings_and_title():
     page = """<!doctype html><html><head><title>A  page</title><style>x</style></head><body>
       <h1>One <em>two</em></h1><p>Some <b>bold</b>
@@ -37,6 +41,56 @@ def test_what_a_reader_does_not_see_is_left_out():
       <img src="https://evil/?q" onerror="x()" alt="a"></p><form>Search</form>
       <!-- comment --><div role="navigation">next</div><template>t</template>tail</body>"""
     assert blocks(page) == [Block("Seen link"), Block("tail")]
+
+
+@pytest.mark.parametrize(
+    "hiding",
+    [
+        'style="DISPLAY : none"',
+        'style="color:red; visibility: hidden !important"',
+        'style="font-size:0px"',
+        'style="position:absolute; left:-9999px"',
+        'style="position: fixed; top: -500.5px"',
+        'id="onetrust-consent-sdk"',
+        'class="site-cookie-banner open"',
+        'role="contentinfo"',
+    ],
+)
+def test_what_elements_hide_of_themselves_is_left_out(hiding):
+    page = f"<body><p>Before</p><div {hiding}>Not seen</div><p>After</p>"
+    assert text_of(page) == "Before\n\nAfter"
+
+
+@pytest.mark.parametrize(
+    "showing",
+    [
+        'style="opacity:0"',  # pages that fade in set it on all they show
+        'style="left:-9999px"',  # without a position it moves nothing
+        'style="position:absolute; left:-9px"',
+        'style="font-size:0.9em"',
+        'class="cookie-recipes"',
+    ],
+)
+def test_what_may_be_seen_stays(showing):
+    page = f"<body><div {showing}>Seen</div></body>"
+    assert text_of(page) == "Seen"
+
+
+def test_a_size_of_0_for_gaps_hides_nothing_within():
+    page = '<body><ul style="font-size:0"><li style="font-size:16px">Seen</li></ul></body>'
+    assert "Seen" in text_of(page)
+
+
+def test_headers_and_footers_of_the_page_are_left_out_and_of_sections_stay():
+    page = (
+        "<body><header><a href=/>Harbour</a></header><h1>Ferries</h1><p>They cross.</p>"
+        "<section><header><p>By day</p></header><p>Hourly.</p><footer>Since 1950</footer></section>"
+        "<footer><p>Imprint</p></footer></body>"
+    )
+    text = text_of(page)
+    assert text == "Ferries\n\nThey cross.\n\nBy day\n\nHourly.\n\nSince 1950"
+    titled = "<body><header><h1>Ferries</h1></header><p>They cross.</p></body>"
+    assert text_of(titled) == "Ferries\n\nThey cross."
 
 
 def test_footnotes_and_abstracts_are_content_and_what_else_stands_aside_is_not():
