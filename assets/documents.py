@@ -1,5 +1,6 @@
 """Group `documents`: from a source's bytes to chunks, by shard."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import dagster as dg
@@ -15,15 +16,16 @@ from assets.policies import (
     table,
     version,
 )
-from assets.sources import source_assets
+from assets.sources import source_assets, source_entries
 from headwater.documents import accounting, anomalies, chunk, clean, parse, personal, raw
 from headwater.documents import duplicates as find
 from headwater.documents.parser_pool import ParserLimits
-from headwater.documents.sources import load_sources
+from headwater.documents.sources import Source, load_sources
 from headwater.documents.stage import StageStats
 from headwater.documents.suites import load_suite
 from headwater.executors.choice import executor_of
 from headwater.records import digest_of
+from headwater.settings import Settings
 from resources.environment import SettingsResource
 from resources.lake import LakeResource
 
@@ -41,6 +43,11 @@ _common: dict[str, Any] = {
     "owners": [DATA],
     "pool": BUILD_POOL,
 }
+
+
+def _policies(chosen: Settings, sources: Sequence[Source]) -> personal.PersonalPolicies:
+    own = {source.name: source.personal_data for source in sources}
+    return personal.policies_of(chosen.document_pii, chosen.document_pii_kinds, own)
 
 
 def _result(context: dg.AssetExecutionContext, stats: StageStats, **more: Any) -> Any:
@@ -93,9 +100,7 @@ def raw_documents(
         clean.STAGE_VERSION,
         settings.max_text_chars,
         settings.quality_filter,
-        settings.document_pii,
-        settings.document_pii_kinds,
-        personal.PERSONAL_VERSION,
+        _policies(settings, source_entries).digest,
         # Read here so that an edit has the documents checked again, and a mistake is named at once.
         load_suite("documents", settings.expectations).digest,
         settings.parser_memory_mb,
@@ -111,8 +116,8 @@ def clean_documents(
     """Parsed, normalised text with headings and language; what cannot be read is quarantined.
 
     Parsing is done by child processes with bounds of memory and time, and no network. Mojibake is
-    undone. Personal data is counted (`personal_data`), or replaced by the name of its kind, as
-    HEADWATER_DOCUMENT_PII says. Heuristics of quality that a document fails are noted on it
+    undone. Personal data is counted (`personal_data`) and replaced by the name of its kind, unless
+    HEADWATER_DOCUMENT_PII or the source says otherwise. Heuristics of quality that a document fails are noted on it
     (`quality_flags`), or turn it away, as HEADWATER_QUALITY_FILTER says. The quarantine table names
     the reason for each document that was turned away.
     """
@@ -123,7 +128,7 @@ def clean_documents(
             context.partition_keys,
             choices.max_text_chars,
             quality_filter=choices.quality_filter,
-            personal=personal.policy_of(choices.document_pii, choices.document_pii_kinds),
+            personal=_policies(choices, load_sources(choices.sources_file)),
             suite=load_suite("documents", choices.expectations),
             limits=ParserLimits(memory_mb=choices.parser_memory_mb, seconds=choices.parser_seconds),
             children=choices.threads,

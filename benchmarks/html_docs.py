@@ -65,7 +65,7 @@ class Trial:
         from headwater.documents.clean import clean_documents
         from headwater.documents.duplicates import find_duplicates
         from headwater.documents.parser_pool import ParserLimits
-        from headwater.documents.personal import policy_of
+        from headwater.documents.personal import policies_of
         from headwater.documents.raw import update_raw
         from headwater.documents.suites import load_suite
 
@@ -82,7 +82,7 @@ class Trial:
                 keys,
                 chosen.max_text_chars,
                 quality_filter=chosen.quality_filter,
-                personal=policy_of(chosen.document_pii, chosen.document_pii_kinds),
+                personal=policies_of(chosen.document_pii, chosen.document_pii_kinds, {}),
                 suite=load_suite("documents", chosen.expectations),
                 limits=ParserLimits(
                     memory_mb=chosen.parser_memory_mb, seconds=chosen.parser_seconds

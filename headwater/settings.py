@@ -76,9 +76,9 @@ class Settings(BaseSettings):
         " the web: nothing, a note on the document, or quarantine.",
     )
     document_pii: Literal["off", "report", "redact"] = Field(
-        default="report",
+        default="redact",
         description="What is done about personal data in documents: nothing, a count on the document,"
-        " or placeholders in its place (docs/documents.md).",
+        " or placeholders in its place; a source may say otherwise (docs/documents.md).",
     )
     document_pii_kinds: str = Field(
         default="",

@@ -27,6 +27,10 @@ def add(
             help="Tag of its documents, repeatable; `restricted` never becomes training data."
         ),
     ] = None,
+    personal_data: Annotated[
+        str | None,
+        typer.Option(help="Personal data in its documents: redact (default), report or off."),
+    ] = None,
     include: Annotated[
         list[str] | None,
         typer.Option(
@@ -110,6 +114,7 @@ def add(
         "kind": kind,
         "licence": licence,
         "access": access,
+        "personal_data": personal_data,
         "include": include,
         "columns": {key: column for key, column in columns.items() if column} or None,
         "text_format": text_format,

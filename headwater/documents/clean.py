@@ -24,7 +24,7 @@ from headwater.documents.parse import (
 )
 from headwater.documents.parsed import Parsed, Rejected, fold
 from headwater.documents.parser_pool import LIMIT_REASONS, ParserLimits, ParserPool, Unparsed
-from headwater.documents.personal import PersonalPolicy, redacted, screen
+from headwater.documents.personal import PersonalPolicies, PersonalPolicy, redacted, screen
 from headwater.documents.quality import DOCUMENT_COLUMNS, broken, document_table
 from headwater.documents.rest import Rest
 from headwater.documents.signals import SIGNALS_VERSION, findings
@@ -78,13 +78,13 @@ class Cleaning:
 
     max_text_chars: int
     quality_filter: QualityFilter
-    personal: PersonalPolicy | None
+    personal: PersonalPolicies
     limits: ParserLimits
 
     def made_by(self) -> list[Any]:
         """Versions and programs that the outcome depends on, as this process has them."""
         versions = [STAGE_VERSION, PARSER_VERSION, SIGNATURE_VERSION, SIGNALS_VERSION]
-        personal = [self.personal.digest] if self.personal else []
+        personal = [self.personal.digest] if self.personal.digest else []
         # Of the programs that a parser starts there is one, which reads pictures.
         return [*versions, *tools("image/png"), *personal]
 
@@ -117,7 +117,7 @@ def clean_documents(
     max_text_chars: int,
     *,
     quality_filter: QualityFilter = "report",
-    personal: PersonalPolicy | None = None,
+    personal: PersonalPolicies = PersonalPolicies(),  # noqa: B008 - it is frozen
     suite: Suite | None = None,
     limits: ParserLimits | None = None,
     children: int = 1,
@@ -128,7 +128,7 @@ def clean_documents(
     Args:
         max_text_chars: a document with more parsed text is quarantined.
         quality_filter: what is done about a document that fails a heuristic of quality.
-        personal: what is done about personal data; None is nothing.
+        personal: what is done about personal data, by source; nothing by default.
         suite: what each shard is asked that is to be quarantined where it fails; what only blocks or
             warns is asked of the whole table by a check.
         limits: what the parser of one document may use.
@@ -141,13 +141,14 @@ def clean_documents(
     executor = executor or Inline()
     limits = limits or ParserLimits()
     rules = suite.quarantining if suite else None
-    chosen = [["personal data", personal.digest]] if personal else []
-    chosen += [["expectations", rules.digest]] if rules else []
+    chosen = [["expectations", rules.digest]] if rules else []
     shards = with_retired(lake, "clean_documents", "raw_documents", shards)
     versions = [STAGE_VERSION, PARSER_VERSION, SIGNATURE_VERSION, SIGNALS_VERSION]
     # Of the programs that a parser starts there is one, which reads pictures.
     program = tools("image/png")
-    made_with = [versions, max_text_chars, quality_filter, limits.digest, program, *chosen]
+    looked_for = [["personal data", personal.digest]] if personal.digest else []
+    made_with = [versions, max_text_chars, quality_filter, limits.digest, program]
+    made_with += [*looked_for, *chosen]
     rest = Rest(lake, ["clean_documents", "quarantine"], ["raw_documents"], made_with)
     counts = {shard: ShardCounts(**(rest.counts(shard) or {})) for shard in shards}
     awake = [shard for shard in shards if rest.counts(shard) is None]
@@ -171,10 +172,7 @@ def clean_documents(
         both = zip(raw, stored, strict=True)
         for (shard, rows), (_, table) in track(both, what="parsing documents", total=len(awake)):
             present = rows.to_pylist()
-            digests = {
-                row["uri"]: _input_digest(row, max_text_chars, quality_filter, chosen)
-                for row in present
-            }
+            digests = {row["uri"]: _input_digest(row, how, chosen) for row in present}
             held = dict(
                 zip(table["uri"].to_pylist(), table["input_digest"].to_pylist(), strict=True)
             )
@@ -264,18 +262,15 @@ def _compare(
     return work
 
 
-def _input_digest(
-    row: dict[str, Any],
-    max_text_chars: int,
-    quality_filter: QualityFilter,
-    chosen: Sequence[Sequence[str]],
-) -> str:
+def _input_digest(row: dict[str, Any], how: Cleaning, chosen: Sequence[Sequence[str]]) -> str:
     facts = [row[column] for column in _LIGHT]
     versions = [STAGE_VERSION, PARSER_VERSION, SIGNATURE_VERSION, SIGNALS_VERSION]
     # Tags, programs and choices are named where there are some: what has none keeps its name.
     tags = [["access", row["access"]]] if row["access"] else []
-    made_with = (*tags, *tools(row["media_type"]), *chosen)
-    return digest_of(versions, max_text_chars, quality_filter, facts, *made_with)
+    policy = how.personal.of(row["source"])
+    personal = [["personal data", policy.digest]] if policy else []
+    made_with = (*tags, *tools(row["media_type"]), *personal, *chosen)
+    return digest_of(versions, how.max_text_chars, how.quality_filter, facts, *made_with)
 
 
 def _is_smaller(
@@ -344,15 +339,16 @@ def _cleaned(how: Cleaning, rows: Sequence[dict[str, Any]], *, pool: ParserPool)
     refused: list[Quarantined] = []
     for row, parsed in zip(rows, _outcomes(documents, pool), strict=True):
         base = {name: row[name] for name in ("uri", "source", "shard", "input_digest")}
+        policy = how.personal.of(row["source"])
         if isinstance(parsed, Rejected):
             reason, detail = parsed.reason, parsed.detail
-            if how.personal and how.personal.redact:  # it may quote the document
-                detail = redacted(detail, how.personal.kinds)
+            if policy and policy.redact:  # it may quote the document
+                detail = redacted(detail, policy.kinds)
             base["input_digest"] = _refusal_digest(base["input_digest"], reason, pool.limits)
             refused.append(Quarantined(**base, stage="clean", reason=reason, detail=detail))
             continue
         base |= {name: row[name] for name in ("licence", "access")}
-        outcome = _judged(parsed, base, how.quality_filter, how.personal)
+        outcome = _judged(parsed, base, how.quality_filter, policy)
         if isinstance(outcome, Quarantined):
             refused.append(outcome)
         else:

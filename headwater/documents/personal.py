@@ -7,7 +7,7 @@ places are looked for only where they are asked for: that takes a language model
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from typing import Any, Literal, get_args
@@ -44,6 +44,25 @@ class PersonalPolicy:
         return digest_of(PERSONAL_VERSION, self.redact, self.kinds, *model)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PersonalPolicies:
+    """The policy of every source: its own where it names one, else the common one; None is nothing."""
+
+    common: PersonalPolicy | None = None
+    own: tuple[tuple[str, PersonalPolicy | None], ...] = ()
+
+    def of(self, source: str) -> PersonalPolicy | None:
+        """What is done with documents of a source."""
+        return dict(self.own).get(source, self.common)
+
+    @property
+    def digest(self) -> str:
+        """Names all of them; "" where nothing is looked for anywhere."""
+        common = self.common.digest if self.common else ""
+        own = sorted((name, policy.digest if policy else "") for name, policy in self.own)
+        return digest_of(common, own) if common or any(digest for _, digest in own) else ""
+
+
 @dataclass(frozen=True, slots=True)
 class Find:
     """A piece of personal data, by its characters in the text."""
@@ -73,6 +92,22 @@ def policy_of(choice: Choice, kinds: str = "") -> PersonalPolicy | None:
         return None
     chosen = tuple(kind for kind in known if kind in asked) or PATTERNED
     return PersonalPolicy(redact=choice == "redact", kinds=chosen)
+
+
+def policies_of(
+    choice: Choice, kinds: str, sources: Mapping[str, Choice | None]
+) -> PersonalPolicies:
+    """The policies that settings choose, and those that sources do for themselves, by name.
+
+    Raises:
+        HeadwaterError: there is no such kind.
+    """
+    own = {
+        name: policy_of(said, kinds)
+        for name, said in sources.items()
+        if said is not None and said != choice
+    }
+    return PersonalPolicies(common=policy_of(choice, kinds), own=tuple(sorted(own.items())))
 
 
 def screen(

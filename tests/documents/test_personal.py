@@ -12,8 +12,10 @@ from headwater.documents.parse import parse
 from headwater.documents.parsed import MAX_HEADING, Parsed, Rejected
 from headwater.documents.personal import (
     PATTERNED,
+    PersonalPolicies,
     PersonalPolicy,
     find,
+    policies_of,
     policy_of,
     redacted,
     screen,
@@ -166,7 +168,7 @@ def test_what_is_redacted_is_in_no_table_but_the_raw_documents(corpus: Corpus):
     corpus.write("letter.md", LETTER)
     corpus.write("plain.txt", PROSE)
     corpus.raw()
-    corpus.clean(personal=REDACT)
+    corpus.clean(personal=PersonalPolicies(common=REDACT))
     corpus.chunk()
     assert not any(secret in tables(corpus) for secret in SECRETS)
     assert any(b"ada@example.org" in row["content"] for row in corpus.rows("raw_documents"))
@@ -188,20 +190,20 @@ def test_the_policy_is_part_of_what_a_document_is_made_from(corpus: Corpus):
     assert {row["personal_data"] for row in corpus.rows("clean_documents")} == {None}
 
     # A report changes no text: nothing is split again.
-    report = corpus.clean(personal=REPORT)
+    report = corpus.clean(personal=PersonalPolicies(common=REPORT))
     assert (report.processed, corpus.chunk().processed) == (2, 0)
     assert report.digest != off.digest
-    assert corpus.clean(personal=REPORT).processed == 0
+    assert corpus.clean(personal=PersonalPolicies(common=REPORT)).processed == 0
 
-    redact = corpus.clean(personal=REDACT)
+    redact = corpus.clean(personal=PersonalPolicies(common=REDACT))
     again = corpus.chunk()
     assert (redact.processed, again.processed) == (2, 1), "the letter alone has another text"
     assert again.digest != chunks.digest
     corpus.write("plain.txt", f"{PROSE}{PROSE}")
     corpus.raw()
-    assert corpus.clean(personal=REDACT).processed == 1
+    assert corpus.clean(personal=PersonalPolicies(common=REDACT)).processed == 1
     fewer = PersonalPolicy(redact=True, kinds=("US_SSN",))
-    assert corpus.clean(personal=fewer).processed == 2
+    assert corpus.clean(personal=PersonalPolicies(common=fewer)).processed == 2
     assert "ada@example.org" in tables(corpus)
 
     assert corpus.clean().processed == 2
@@ -209,12 +211,27 @@ def test_the_policy_is_part_of_what_a_document_is_made_from(corpus: Corpus):
     assert {row["personal_data"] for row in corpus.rows("clean_documents")} == {None}
 
 
+def test_a_source_may_choose_for_itself(corpus: Corpus):
+    corpus.write("letter.md", LETTER)
+    corpus.raw()
+    redact = corpus.clean(personal=policies_of("redact", "", {"docs": None}))
+    kept = policies_of("redact", "", {"docs": "report", "others": "redact"})
+    assert corpus.clean(personal=kept).processed == 1
+    (row,) = corpus.rows("clean_documents")
+    assert "ada@example.org" in row["text"] and row["personal_data"]
+    assert corpus.clean(personal=kept).processed == 0
+    elsewhere = corpus.clean(personal=policies_of("redact", "", {"others": "off"}))
+    assert (elsewhere.processed, elsewhere.digest) == (1, redact.digest)
+    assert policies_of("off", "", {"docs": "off", "others": None}).digest == ""
+    assert kept.digest != policies_of("redact", "", {"docs": None}).digest
+
+
 def test_a_refusal_that_quotes_the_document_is_redacted_too(corpus: Corpus, monkeypatch):
     corpus.write("letter.md", LETTER)
     corpus.raw()
     quoted = Rejected("parser_crashed", "ValueError: bad line 'To: ada@example.org'")
     monkeypatch.setattr(clean, "_outcomes", lambda documents, _: [quoted for _ in documents])
-    corpus.clean(personal=REDACT)
+    corpus.clean(personal=PersonalPolicies(common=REDACT))
     assert corpus.rows("quarantine")[0]["detail"] == "ValueError: bad line 'To: <EMAIL_ADDRESS>'"
 
 
@@ -229,7 +246,7 @@ def test_a_table_from_before_gets_the_column(corpus: Corpus):
     )  # fmt: skip
     after = corpus.clean()
     assert (after.processed, after.digest) == (0, before.digest)
-    corpus.clean(personal=REPORT)
+    corpus.clean(personal=PersonalPolicies(common=REPORT))
     assert len(corpus.rows("clean_documents")[0]["personal_data"]) == 4
 
 

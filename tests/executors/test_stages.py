@@ -9,6 +9,7 @@ import pytest
 from headwater.documents import chunk, clean, stage
 from headwater.documents.clean import Cleaning, clean_apart
 from headwater.documents.parser_pool import ParserLimits
+from headwater.documents.personal import PersonalPolicies
 from headwater.embeddings.apart import EncoderApart, encode_apart, encoder_over
 from headwater.embeddings.static import StaticEncoder
 from headwater.errors import HeadwaterError
@@ -86,7 +87,10 @@ def test_a_killed_build_goes_on_with_another_executor(corpus, inline, monkeypatc
 
 def test_a_worker_with_other_versions_refuses_documents():
     how = Cleaning(
-        max_text_chars=1000, quality_filter="report", personal=None, limits=ParserLimits()
+        max_text_chars=1000,
+        quality_filter="report",
+        personal=PersonalPolicies(),
+        limits=ParserLimits(),
     )
     with pytest.raises(HeadwaterError, match="every node"):
         clean_apart(how, [*how.made_by(), "tesseract 6"], [])

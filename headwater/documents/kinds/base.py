@@ -6,7 +6,7 @@ Knows neither a kind nor sources.yaml.
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import quote_from_bytes
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
@@ -71,6 +71,8 @@ class Entry(BaseModel):
     licence: str = "unknown"
     access: Access = ()
     owner: str | None = None
+    #: What is done about personal data in its documents, where not what HEADWATER_DOCUMENT_PII says.
+    personal_data: Literal["off", "report", "redact"] | None = None
 
 
 def is_document(path: str, include: Sequence[str] | None) -> bool:
