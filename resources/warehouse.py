@@ -104,6 +104,10 @@ def build(context: Any, settings: Settings) -> Iterator[Any]:
             results.append(MessageToDict(event, preserving_proto_field_name=True))
         elif event.info.level == "error":
             context.log.error(event.info.msg)
+        elif name == "JinjaLogInfo":  # what an incremental model reads again
+            context.log.info(event.info.msg)
+        elif name == "AdapterEventWarning":
+            context.log.warning(event.info.msg)
 
     args = ["build", *params.selection_args, "--exclude-resource-type", "unit_test"]
     if params.indirect_selection:
