@@ -52,7 +52,13 @@
     delete from kept.main.kept_days where model = '{{ this.identifier }}';
     insert into kept.main.kept_days
     select '{{ this.identifier }}', day, made_of from ({{ days_now() }});
-    insert or replace into kept.main.kept_models values ('{{ this.identifier }}', '{{ code_of() }}')
+    delete from kept.main.kept_models where model = '{{ this.identifier }}';
+    insert into kept.main.kept_models
+    select '{{ this.identifier }}', '{{ code_of() }}'
+    {# Of rows that came out of a parent's file nobody knows the days: the next run is full, too. #}
+    {% if model.depends_on.nodes[0] in graph.nodes %}
+    from kept.main.kept_models where model = '{{ graph.nodes[model.depends_on.nodes[0]].alias }}'
+    {% endif %}
   {% endif %}
 {% endmacro %}
 

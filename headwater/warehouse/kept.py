@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 FILE, DATABASE = "kept.duckdb", "kept"
 #: What has been kept: of which model, made by which SQL, of which state of each day.
 _TABLES = (
-    "create table if not exists kept.main.kept_models (model varchar primary key, code varchar)",
+    "create table if not exists kept.main.kept_models (model varchar, code varchar)",
     "create table if not exists kept.main.kept_days (model varchar, day varchar, made_of varchar)",
 )
 log = AdapterLogger("Headwater")
