@@ -43,7 +43,10 @@ def run_dbt(
              "--log-path", str(target), "--log-level", "none"]  # nothing on standard output
         )  # fmt: skip
     finally:
-        DuckDBConnectionManager.close_all_connections()  # or the next run sees this run's tables
+        # dbt keeps its database, and with it the file of the incremental models, for a next command.
+        if DuckDBConnectionManager._ENV is not None:
+            DuckDBConnectionManager.env().close()
+        DuckDBConnectionManager.close_all_connections()
 
 
 @cache
