@@ -14,7 +14,7 @@ import pytest
 
 from headwater.errors import HeadwaterError
 from headwater.warehouse.kept import FILE, attach
-from tests.warehouse.conftest import Warehouse, feedback, request
+from tests.warehouse.conftest import PROJECT, Warehouse, feedback, request
 
 RUN = (
     "run", "--select", "stg_requests", "int_requests_seen", "requests_by_release_day",
@@ -118,17 +118,30 @@ def test_when_what_was_kept_is_corrupt_everything_is_read_again(built: Warehouse
     assert kept.with_name(f"{FILE}.broken").exists()
 
 
-def test_rows_of_other_sql_are_made_again(built: Warehouse) -> None:
-    """An edited model needs no --full-refresh, and what reads it follows."""
-    before = marts(built)
-    with duckdb.connect(str(built.home / "warehouse" / FILE)) as kept:
-        kept.execute("update stg_requests set top_score = 0")
-        kept.execute("update kept_models set code = 'older' where model = 'stg_requests'")
-        kept.execute("update kept_days set made_of = 'older' where model = 'stg_requests'")
-        kept.execute("update int_requests_seen set top_score = 0")
-        kept.execute("update kept_days set made_of = 'older' where model = 'int_requests_seen'")
-    assert built.dbt(*RUN).success
-    assert marts(built) == before
+def test_an_edited_model_is_made_again_whole_and_so_is_what_reads_it(
+    built: Warehouse, tmp_path: Path
+) -> None:
+    """New columns too, which a later run would refuse (`on_schema_change: fail`)."""
+    project = tmp_path / "project"
+    shutil.copytree(PROJECT, project, ignore=shutil.ignore_patterns("target", "logs"))
+    staging = project / "models" / "staging"
+    for file, old, new in [
+        ("stg_requests.sql", "list_max(scores)", "list_min(scores)"),
+        ("stg_requests.sql", "    status,", "    status,\n    key as key_id,"),
+        (
+            "_staging.yml",
+            "      - {name: asked_at,",
+            "      - {name: key_id, data_type: varchar, description: Its key.}\n"
+            "      - {name: asked_at,",
+        ),
+    ]:
+        path = staging / file
+        assert path.read_text().count(old) == 1
+        path.write_text(path.read_text().replace(old, new))
+    assert built.dbt(*RUN, project=project).success
+    assert "key_id" in built.mart("stg_requests").column_names
+    assert set(built.mart("int_requests_seen")["top_score"].to_pylist()) == {0.25}
+    assert set(built.mart("requests_by_release_day")["top_score_mean"].to_pylist()) == {0.25}
 
 
 HOLD = """
