@@ -43,7 +43,10 @@ def run_dbt(
              "--log-path", str(target), "--log-level", "none"]  # nothing on standard output
         )  # fmt: skip
     finally:
-        DuckDBConnectionManager.close_all_connections()  # or the next run sees this run's tables
+        # dbt keeps its database, and with it the file of the incremental models, for a next command.
+        if DuckDBConnectionManager._ENV is not None:
+            DuckDBConnectionManager.env().close()
+        DuckDBConnectionManager.close_all_connections()
 
 
 @cache
@@ -104,6 +107,10 @@ def build(context: Any, settings: Settings) -> Iterator[Any]:
             results.append(MessageToDict(event, preserving_proto_field_name=True))
         elif event.info.level == "error":
             context.log.error(event.info.msg)
+        elif name == "JinjaLogInfo":  # what an incremental model reads again
+            context.log.info(event.info.msg)
+        elif name == "AdapterEventWarning":
+            context.log.warning(event.info.msg)
 
     args = ["build", *params.selection_args, "--exclude-resource-type", "unit_test"]
     if params.indirect_selection:

@@ -52,30 +52,37 @@
   Before a run: a view for each model that this run reads and does not build, so that one model, or
   one test, can be run alone although the database is empty at the start. Where a file is yet to be
   made, the nodes that need it fail by themselves.
+
+  An incremental model has its table; where that was lost, its file stands in until its next run,
+  which is a full refresh. A transaction writes to one database, so those come by themselves.
 #}
 {% macro register_unselected_upstream() %}
   {% if execute %}
-    {% set upstream = [] %}
+    {% set upstream = {"parquet": [], "incremental": []} %}
     {% for id in selected_resources if id in graph.nodes %}
       {% for parent in [id] + graph.nodes[id].depends_on.nodes %}
         {% set node = graph.nodes.get(parent) %}
-        {% if node and node.config.materialized == "parquet" and parent not in selected_resources
-              and parent not in upstream %}
-          {% do upstream.append(parent) %}
+        {% if node and node.config.materialized in upstream and parent not in selected_resources
+              and node not in upstream[node.config.materialized] %}
+          {% do upstream[node.config.materialized].append(node) %}
         {% endif %}
       {% endfor %}
     {% endfor %}
-    {% for parent in upstream %}
-      {% set node = graph.nodes[parent] %}
-      {% set relation = api.Relation.create(
-        database=node.database, schema=node.schema, identifier=node.alias, type="view"
-      ) %}
-      {% set found = run_query("select count(*) from glob(" ~ parquet_file(node.alias) ~ ")") %}
-      {% if found.columns[0].values()[0] %}
-        {% do adapter.create_schema(relation) %}
-        {% do view_on_parquet(relation) %}
-      {% endif %}
+    {% for materialized, nodes in upstream.items() %}
+      {% set made = [] %}
+      {% for node in nodes %}
+        {% set relation = api.Relation.create(
+          database=node.database, schema=node.schema, identifier=node.alias, type="view"
+        ) %}
+        {% set found = run_query("select count(*) from glob(" ~ parquet_file(node.alias) ~ ")") %}
+        {% set there = load_relation(relation) if materialized == "incremental" else none %}
+        {% if found.columns[0].values()[0] and not (there and there.is_table) %}
+          {% do adapter.create_schema(relation) %}
+          {% do view_on_parquet(relation) %}
+          {% do made.append(node) %}
+        {% endif %}
+      {% endfor %}
+      {% if made %}{% do adapter.commit() %}{% endif %}
     {% endfor %}
-    {% if upstream %}{% do adapter.commit() %}{% endif %}
   {% endif %}
 {% endmacro %}

@@ -81,11 +81,17 @@ class Warehouse:
     def write(self, name: str, *rows: dict[str, Any], key: str = "00") -> None:
         self.lake.replace(name, rows_to_table(name, rows), keys=[key])
 
-    def dbt(self, *args: str, project: Path = PROJECT, unit_tests: bool = False) -> Any:
+    def dbt(
+        self,
+        *args: str,
+        project: Path = PROJECT,
+        unit_tests: bool = False,
+        listen: Callable[[Any], None] | None = None,
+    ) -> Any:
         """One command; unit tests, which no lake can change, are left out of a build."""
         left_out = ["--exclude-resource-type", "unit_test"]
         more = left_out if args[0] == "build" and not unit_tests else []
-        return self.invoke(self.home, *args, *more, project=project)
+        return self.invoke(self.home, *args, *more, project=project, listen=listen)
 
     def mart(self, name: str) -> pa.Table:
         return pq.read_table(self.home / "warehouse" / f"{name}.parquet")
@@ -102,11 +108,16 @@ def invoke(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
 
     shared = tmp_path_factory.mktemp("dbt")
 
-    def run(home: Path, *args: str, project: Path = PROJECT) -> Any:
+    def run(
+        home: Path,
+        *args: str,
+        project: Path = PROJECT,
+        listen: Callable[[Any], None] | None = None,
+    ) -> Any:
         target = shared if project == PROJECT else project / "target"
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("HEADWATER_HOME", str(home))
-            result = dbtRunner().invoke(
+            result = dbtRunner(callbacks=[listen] if listen else []).invoke(
                 [*args, "--project-dir", str(project), "--profiles-dir", str(project),
                  "--target-path", str(target), "--log-path", str(target), "--log-level", "none"]
             )  # fmt: skip

@@ -74,6 +74,10 @@ def test_they_count_what_the_marts_hold(settings: Settings) -> None:
     assert value(settings, "thumb_up_share") == pytest.approx(2 / 3)
     assert value(settings, "cost_per_request") == pytest.approx(0.35 / 5)
     assert by(settings, "citations", "source") == {"docs": 10}
+    assert value(settings, "request_tokens") == 5 * (7 + 3)
+    assert value(settings, "tokens_per_request") == 10
+    assert value(settings, "seconds_per_request") == pytest.approx(0.35 / 5)
+    assert by(settings, "completion_tokens", "outcome")["answered"] == 9
 
 
 def test_a_percentile_is_of_the_requests_not_of_the_days(settings: Settings) -> None:

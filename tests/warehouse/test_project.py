@@ -57,8 +57,30 @@ def test_every_model_and_column_is_described_and_under_contract(manifest: dict[s
     for name, model in models(manifest).items():
         assert model["description"], name
         assert model["config"]["contract"]["enforced"], name
-        assert model["config"]["materialized"] == "parquet", name
+        assert model["config"]["materialized"] in ("parquet", "incremental"), name
         assert all(column["description"] for column in model["columns"].values()), name
+
+
+def test_incremental_models_are_kept_by_day_and_tested_in_both_branches(
+    manifest: dict[str, Any],
+) -> None:
+    found = {
+        name: model
+        for name, model in models(manifest).items()
+        if model["config"]["materialized"] == "incremental"
+    }
+    assert set(found) == {"stg_requests", "int_requests_seen", "requests_by_release_day"}
+    for name, model in found.items():
+        config = model["config"]
+        assert config["database"] == "kept", name
+        assert (config["unique_key"], config["on_schema_change"]) == ("day", "fail"), name
+        assert len(model["depends_on"]["nodes"]) == 1, name  # whose days are compared
+        branches = {
+            test["overrides"]["macros"]["is_incremental"]
+            for test in manifest["unit_tests"].values()
+            if test["model"] == name
+        }
+        assert branches == {True, False}, name
 
 
 def test_every_model_has_a_data_test(manifest: dict[str, Any]) -> None:

@@ -22,4 +22,6 @@ select
     cost
 from {{ ref("stg_requests") }}
 where arm <> 'shadow'
-order by asked_at, trace
+{% if is_incremental() %}
+and day in ({{ changed_days() }})
+{% endif %}

@@ -18,5 +18,7 @@ select
     quantile_cont(total_ms, 0.5) as total_ms_median,
     quantile_cont(total_ms, 0.95) as total_ms_p95
 from {{ ref("int_requests_seen") }}
+{% if is_incremental() %}
+where day in ({{ changed_days() }})
+{% endif %}
 group by day, release_id
-order by day, release_id

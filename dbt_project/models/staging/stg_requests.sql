@@ -20,4 +20,6 @@ select
     energy_wh,
     cost
 from {{ source("lake", "requests") }}
-order by asked_at, trace
+{% if is_incremental() %}
+where day in ({{ changed_days() }})
+{% endif %}
