@@ -37,7 +37,7 @@ def blocks(content: bytes, max_chars: int) -> tuple[str, list[Block | Note]]:
         pages: list[Page] = []
         chars = 0
         for number, page in enumerate(reader.pages):
-            pieces, drawing = Pieces(), Drawing()
+            pieces, drawing = Pieces(max_chars - chars), Drawing()
             text = page.extract_text(visitor_operand_before=drawing.see, visitor_text=pieces.see)
             chars += len(text)
             if chars > max_chars:

@@ -17,6 +17,8 @@ Table = tuple[str, ...]
 _LARGER, _POINTS_LARGER = 1.08, 0.9
 #: Longer is prose in large letters: characters of a heading, and lines that it runs over.
 _MOST_CHARS, _MOST_LINES = 120, 3
+#: A heading's line goes on in the next one where it fills so much of the page's width.
+_FULL = 0.5
 #: A line that ends so is a part of a text.
 _GOES_ON = (".", ",", ";")
 #: A line on so many pages, and on more than half of all, is printed at the edge of each.
@@ -37,14 +39,20 @@ Page = list[Line | Table]
 
 
 class Pieces:
-    """The text of a page as pypdf meets it, piece by piece; `see` is a visitor of its texts."""
+    """The text of a page as pypdf meets it, piece by piece; `see` is a visitor of its texts.
 
-    def __init__(self) -> None:
+    Args:
+        most: of more characters than these none is kept.
+    """
+
+    def __init__(self, most: int) -> None:
         self._found: list[tuple[str, float]] = []
+        self._left = most
 
     def see(self, text: str, matrix: Any, text_matrix: Any, _font: Any, size: Any) -> None:
         """Take a piece. Its matrices and size are whatever the file says."""
-        if text:
+        self._left -= len(text)
+        if text and self._left >= 0:
             a, b, c, d = text_matrix[2], text_matrix[3], matrix[0], matrix[1]
             across, down = a * c + b * matrix[2], a * d + b * matrix[3]
             self._found.append((text, size_of(size * math.hypot(across, down))))
@@ -129,6 +137,8 @@ def _joined(page: Page, smallest: float, running: set[str]) -> Page:
     """The page with each heading as one line of level 1."""
     made: Page = []
     run: list[Line] = []
+    # As characters times their size, which is near enough.
+    width = max((_width(item) for item in page if isinstance(item, Line)), default=0.0)
 
     def end() -> None:
         text = " ".join(line.text for line in run)
@@ -140,7 +150,7 @@ def _joined(page: Page, smallest: float, running: set[str]) -> Page:
 
     for item in page:
         if isinstance(item, Line) and item.size >= smallest and item.text not in running:
-            if run and run[0].size != item.size:
+            if run and (run[0].size != item.size or _width(run[-1]) < _FULL * width):
                 end()
             run.append(item)
         else:
@@ -148,6 +158,10 @@ def _joined(page: Page, smallest: float, running: set[str]) -> Page:
             made.append(item)
     end()
     return made
+
+
+def _width(line: Line) -> float:
+    return len(line.text) * line.size
 
 
 def _is_title(text: str) -> bool:

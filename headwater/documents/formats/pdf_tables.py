@@ -33,8 +33,8 @@ _MOST_LINES, _MOST_PAIRS, _MOST_POINTS = 10_000, 250_000, 4_000
 _MOST_CHARS, _MOST_LOOKS = 20_000, 2_000_000
 #: Of one document: about as many microseconds. Counted, not timed, so that it ends at the same page
 #: on every machine.
-_BUDGET = 20_000_000
-_PER_PAGE, _PER_CHAR, _PER_LINE, _PER_SQUARED_POINT = 2_000, 25, 100, 0.1
+_BUDGET = 12_000_000
+_PER_PAGE, _PER_CHAR, _PER_LINE, _PER_SQUARED_POINT = 5_000, 35, 100, 0.1
 #: Of the characters that pypdf finds on a page, so many must be found again.
 _SAME_TEXT = 0.9
 _TOO_MUCH = "more lines, crossings or text than are looked at"
@@ -118,12 +118,19 @@ class TableSearch:
 
     def note(self, number: int, name: int, drawing: Drawing, text: str) -> None:
         """Take a page, by the number of its object too, with what pypdf finds on it."""
+        if not text or not _may_have_cells(drawing):
+            return
         try:
-            if not text or not self._has_cells(drawing):
-                return
-            if len(text) > _MOST_CHARS:
+            if drawing.drawn > _MOST_LINES or len(text) > _MOST_CHARS:
                 raise _Left(_TOO_MUCH)
-            self._spend(_PER_PAGE + _PER_CHAR * len(text) + _PER_LINE * drawing.drawn)
+            drawn = _PER_LINE * drawing.drawn
+            self._spend(drawn)
+            grids, points = _grids([_edge(line) for line in drawing.lines])
+            crossing = _PER_SQUARED_POINT * points**2
+            self._spend(crossing)
+            if not grids:
+                return
+            self._spend(_PER_PAGE + _PER_CHAR * len(text) + drawn + crossing)
         except _Left as left:
             self._left[str(left)].append(number)
             return
@@ -146,7 +153,7 @@ class TableSearch:
                 for page in document.pages:
                     numbers = self._pages.pop(page.page_obj.pageid, [])
                     try:
-                        if numbers and (made := self._content(page, self._texts[numbers[0]])):
+                        if numbers and (made := _content(page, self._texts[numbers[0]])):
                             found |= dict.fromkeys(numbers, made)
                     except _Left as left:
                         self._left[str(left)] += numbers
@@ -169,76 +176,81 @@ class TableSearch:
             more = f" and {len(numbers) - 5:,} more" if len(numbers) > 5 else ""
             yield Note(f"not searched for tables: page {first}{more} ({reason})")
 
-    def _has_cells(self, drawing: Drawing) -> bool:
-        """Whether a page's lines make cells side by side. Raises _Left."""
-        if drawing.drawn > _MOST_LINES:
-            raise _Left(_TOO_MUCH)
-        uprights = {round(line[0]) for line in drawing.lines if line[3] - line[1] > _NEAR}
-        levels = {round(line[1]) for line in drawing.lines if line[2] - line[0] > _NEAR}
-        if len(uprights) < 3 or len(levels) < 2:
-            return False
-        return bool(self._grids([_edge(line) for line in drawing.lines]))
-
-    def _grids(self, edges: list[dict[str, Any]]) -> list[list[Box]]:
-        """The cells of each table that lines make, but for single columns. Raises _Left."""
-        from pdfplumber.table import (
-            cells_to_tables,
-            edges_to_intersections,
-            intersections_to_cells,
-            merge_edges,
-        )
-        from pdfplumber.utils import filter_edges
-
-        if len(edges) > 4 * _MOST_LINES:  # of a rectangle there are four
-            raise _Left(_TOO_MUCH)
-        merged = merge_edges(filter_edges(edges), _NEAR, _NEAR, _NEAR, _NEAR)
-        merged = filter_edges(merged, min_length=_NEAR)
-        upright = sum(edge["orientation"] == "v" for edge in merged)
-        if upright * (len(merged) - upright) > _MOST_PAIRS:
-            raise _Left(_TOO_MUCH)
-        points = edges_to_intersections(merged, _NEAR, _NEAR)
-        if len(points) > _MOST_POINTS:
-            raise _Left(_TOO_MUCH)
-        self._spend(_PER_SQUARED_POINT * len(points) ** 2)
-        tables = cells_to_tables(intersections_to_cells(points))
-        return [cells for cells in tables if len({left for left, *_ in cells}) > 1]
-
-    def _content(self, page: Any, expected: str) -> Page | None:
-        """A page's lines and tables in the order of its text; None where it has no table."""
-        chars = page.chars
-        text = "".join(char["text"] for char in chars)
-        if len(text) > 2 * _MOST_CHARS:
-            raise _Left(_TOO_MUCH)
-        if "(cid:" in text or _visible(text) < _SAME_TEXT * _visible(expected):
-            raise _Left(_UNLIKE)
-        grids = self._grids(page.edges)
-        cell_at = _cells(grids)
-        places = [cell_at(char) for char in chars]
-        inside: defaultdict[Box, list[Any]] = defaultdict(list)
-        for char, place in zip(chars, places, strict=True):
-            if place is not None:
-                inside[place[1]].append(char)
-        tables = {number: _table(cells, inside) for number, cells in enumerate(grids)}
-        made: Page = []
-        outside: list[Any] = []
-        for char, place in zip(chars, places, strict=True):
-            if place is None or tables[place[0]] is None:
-                outside.append(char)
-            elif table := tables[place[0]]:
-                made += [*_lines(outside), table]
-                outside.clear()
-                tables[place[0]] = ()  # once
-        made += _lines(outside)
-        return made if any(isinstance(item, tuple) for item in made) else None
-
     def _spend(self, cost: float) -> None:
+        """Take from what may be done for the document; the first page beyond it is the last one."""
         if cost > self.budget:
+            self.budget = -1
             raise _Left("more pages with tables than are looked at")
         self.budget -= cost
 
 
+def _may_have_cells(drawing: Drawing) -> bool:
+    """Whether a page draws what two cells side by side need at least, or more than is looked at."""
+    uprights = {round(line[0]) for line in drawing.lines if line[3] - line[1] > _NEAR}
+    levels = {round(line[1]) for line in drawing.lines if line[2] - line[0] > _NEAR}
+    return drawing.drawn > _MOST_LINES or (len(uprights) > 2 and len(levels) > 1)
+
+
+def _grids(edges: list[dict[str, Any]]) -> tuple[list[list[Box]], int]:
+    """The cells of each table that lines make, but for single columns, and at how many points.
+
+    Raises:
+        _Left: there are more of either than are looked at.
+    """
+    from pdfplumber.table import (
+        cells_to_tables,
+        edges_to_intersections,
+        intersections_to_cells,
+        merge_edges,
+    )
+    from pdfplumber.utils import filter_edges
+
+    if len(edges) > 4 * _MOST_LINES:  # of a rectangle there are four
+        raise _Left(_TOO_MUCH)
+    merged = merge_edges(filter_edges(edges), _NEAR, _NEAR, _NEAR, _NEAR)
+    merged = filter_edges(merged, min_length=_NEAR)
+    upright = sum(edge["orientation"] == "v" for edge in merged)
+    if upright * (len(merged) - upright) > _MOST_PAIRS:
+        raise _Left(_TOO_MUCH)
+    points = edges_to_intersections(merged, _NEAR, _NEAR)
+    if len(points) > _MOST_POINTS:
+        raise _Left(_TOO_MUCH)
+    tables = cells_to_tables(intersections_to_cells(points))
+    return [cells for cells in tables if len({left for left, *_ in cells}) > 1], len(points)
+
+
+def _content(page: Any, expected: str) -> Page | None:
+    """A page's lines and tables in the order of its text; None where it has no table."""
+    chars = page.chars
+    text = "".join(char["text"] for char in chars)
+    if len(text) > 2 * _MOST_CHARS:
+        raise _Left(_TOO_MUCH)
+    if "(cid:" in text or _visible(text) < _SAME_TEXT * _visible(expected):
+        raise _Left(_UNLIKE)
+    grids, _ = _grids(page.edges)
+    cell_at = _cells(grids)
+    places = [cell_at(char) for char in chars]
+    inside: defaultdict[Box, list[Any]] = defaultdict(list)
+    for char, place in zip(chars, places, strict=True):
+        if place is not None:
+            inside[place[1]].append(char)
+    tables = {number: _table(cells, inside) for number, cells in enumerate(grids)}
+    made: Page = []
+    outside: list[Any] = []
+    for char, place in zip(chars, places, strict=True):
+        if place is None or tables[place[0]] is None:
+            outside.append(char)
+        elif table := tables[place[0]]:
+            made += [*_lines(outside), table]
+            outside.clear()
+            tables[place[0]] = ()  # once
+    made += _lines(outside)
+    return made if any(isinstance(item, tuple) for item in made) else None
+
+
 def _failure(error: Exception) -> str:
-    return f"pdfplumber fails there: {type(error).__name__}"
+    cause = error.args[0] if error.args and isinstance(error.args[0], Exception) else error
+    return f"pdfplumber fails there: {type(cause).__name__}"
 
 
 def _visible(text: str) -> int:
