@@ -81,12 +81,12 @@ def _blocks(pages: Sequence[Page]) -> Iterator[Block]:
             while items and isinstance(items[end], Line) and not items[end].text:
                 del items[end]
         first, last = (items[0], items[-1]) if items else ((), ())
-        again = header and isinstance(first, tuple) and first[0] == header
+        again = isinstance(first, tuple) and len(first) > 1 and first[0] == header
         if again:
             items[0] = first[1:]
         yield from _page_blocks(items)
         if not (again and len(items) == 1):  # else it may go on once more
-            header = last[0] if isinstance(last, tuple) and last else ""
+            header = last[0] if isinstance(last, tuple) and len(last) > 1 else ""
 
 
 def _page_blocks(items: Page) -> Iterator[Block]:

@@ -39,6 +39,7 @@ _PER_PAGE, _PER_CHAR, _PER_LINE, _PER_SQUARED_POINT = 5_000, 35, 100, 0.1
 _SAME_TEXT = 0.9
 _TOO_MUCH = "more lines, crossings or text than are looked at"
 _UNLIKE = "pdfplumber finds another text there"
+_TURNED = "its text stands on its side"
 
 
 class _Left(Exception):
@@ -227,6 +228,8 @@ def _content(page: Any, expected: str) -> Page | None:
         raise _Left(_TOO_MUCH)
     if "(cid:" in text or _visible(text) < _SAME_TEXT * _visible(expected):
         raise _Left(_UNLIKE)
+    if 2 * sum(not char["upright"] for char in chars) > len(chars):
+        raise _Left(_TURNED)  # rows would be columns
     grids, _ = _grids(page.edges)
     cell_at = _cells(grids)
     places = [cell_at(char) for char in chars]
