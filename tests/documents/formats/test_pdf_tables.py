@@ -8,6 +8,7 @@ from headwater.documents.formats import pdf, pdf_tables
 from headwater.documents.parse import parse
 from headwater.documents.parsed import Note
 from headwater.documents.parser_pool import ParserLimits, ParserPool, Unparsed
+from tests.documents.examples import drawn
 
 PROSE = "The harbour opens at six in the morning and closes when the last ferry has gone."
 FEES = [["Boat", "Length", "Fee"], ["Dinghy", "up to 4 m", "3.50"], ["Yacht", "longer", "12"]]
@@ -31,19 +32,6 @@ def table(rows, style=(), ruled=True, **options):
 
     rules = [("GRID", (0, 0), (-1, -1), 0.5, black)] if ruled else []
     return Table(rows, style=[*rules, *style], **options)
-
-
-def drawn(draw, pages=1):
-    """A PDF whose pages are drawn by a function on a canvas."""
-    from reportlab.pdfgen.canvas import Canvas
-
-    buffer = io.BytesIO()
-    canvas = Canvas(buffer, invariant=True)
-    for _ in range(pages):
-        draw(canvas)
-        canvas.showPage()
-    canvas.save()
-    return buffer.getvalue()
 
 
 def texts(content):
