@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from headwater.documents.formats.pdf_lines import Line, Page, Pieces, by_outline, by_size
+from headwater.documents.formats.pdf_lines import Line, Page, Pieces, Table, by_outline, by_size
 from headwater.documents.formats.pdf_tables import DAMAGE, Drawing, TableSearch
 from headwater.documents.parsed import Block, Note, Rejected, damaged, fold
 
@@ -77,16 +77,22 @@ def _blocks(pages: Sequence[Page]) -> Iterator[Block]:
     header = ""  # of the table that the page before ends with
     for page in pages:
         items = [*page]
-        for end in (0, -1):
-            while items and isinstance(items[end], Line) and not items[end].text:
-                del items[end]
+        while items and _is_blank(items[0]):
+            del items[0]
+        while items and _is_blank(items[-1]):
+            del items[-1]
         first, last = (items[0], items[-1]) if items else ((), ())
-        again = isinstance(first, tuple) and len(first) > 1 and first[0] == header
-        if again:
+        again = False
+        if isinstance(first, tuple) and len(first) > 1 and first[0] == header:
+            again = True
             items[0] = first[1:]
         yield from _page_blocks(items)
         if not (again and len(items) == 1):  # else it may go on once more
             header = last[0] if isinstance(last, tuple) and len(last) > 1 else ""
+
+
+def _is_blank(item: Line | Table) -> bool:
+    return isinstance(item, Line) and not item.text
 
 
 def _page_blocks(items: Page) -> Iterator[Block]:

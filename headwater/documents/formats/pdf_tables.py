@@ -152,7 +152,8 @@ class TableSearch:
         try:
             with pdfplumber.open(io.BytesIO(content)) as document:
                 for page in document.pages:
-                    numbers = self._pages.pop(page.page_obj.pageid, [])
+                    name: Any = page.page_obj.pageid
+                    numbers = self._pages.pop(name, [])
                     try:
                         if numbers and (made := _content(page, self._texts[numbers[0]])):
                             found |= dict.fromkeys(numbers, made)
