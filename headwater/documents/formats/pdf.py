@@ -82,13 +82,10 @@ def _blocks(pages: Sequence[Page]) -> Iterator[Block]:
         while items and _is_blank(items[-1]):
             del items[-1]
         first, last = (items[0], items[-1]) if items else ((), ())
-        again = False
         if isinstance(first, tuple) and len(first) > 1 and first[0] == header:
-            again = True
             items[0] = first[1:]
         yield from _page_blocks(items)
-        if not (again and len(items) == 1):  # else it may go on once more
-            header = last[0] if isinstance(last, tuple) and len(last) > 1 else ""
+        header = last[0] if isinstance(last, tuple) and len(last) > 1 else ""
 
 
 def _is_blank(item: Line | Table) -> bool:
