@@ -19,6 +19,8 @@ import pyarrow.compute as pc
 from headwater.documents.parse import (
     NEEDS_PROGRAM,
     PARSER_VERSION,
+    depends_on,
+    format_versions,
     parse_by_program,
     tools,
 )
@@ -86,15 +88,19 @@ class Cleaning:
         versions = [STAGE_VERSION, PARSER_VERSION, SIGNATURE_VERSION, SIGNALS_VERSION]
         personal = [self.personal.digest] if self.personal.digest else []
         # Of the programs that a parser starts there is one, which reads pictures.
-        return [*versions, *tools("image/png"), *personal]
+        return [*versions, *format_versions(), *tools("image/png"), *personal]
 
 
 @dataclass(frozen=True, slots=True)
 class Cleaned:
-    """What became of some documents: rows of `clean_documents`, and those turned away."""
+    """What became of some documents: rows of `clean_documents`, and those turned away.
+
+    `notes` are URIs, each with what its parser says that it left as it was.
+    """
 
     rows: pa.Table
     refused: list[Quarantined]
+    notes: list[tuple[str, str]]
 
 
 @dataclass(slots=True)
@@ -145,7 +151,7 @@ def clean_documents(
     shards = with_retired(lake, "clean_documents", "raw_documents", shards)
     versions = [STAGE_VERSION, PARSER_VERSION, SIGNATURE_VERSION, SIGNALS_VERSION]
     # Of the programs that a parser starts there is one, which reads pictures.
-    program = tools("image/png")
+    program = (*format_versions(), *tools("image/png"))
     looked_for = [["personal data", personal.digest]] if personal.digest else []
     made_with = [versions, max_text_chars, quality_filter, limits.digest, program]
     made_with += [*looked_for, *chosen]
@@ -185,6 +191,8 @@ def clean_documents(
     def finish(work: _Work, made: Sequence[Cleaned]) -> None:
         """Have a shard hold what is kept and what was made, but for what fails the suite."""
         shard, keep, refused = work.shard, work.keep, [*work.refused]
+        for uri, note in (each for block in made for each in block.notes):
+            log.warning("%s: %s", uri, note)
         for outcome in (each for block in made for each in block.refused):
             log.warning("quarantined %s: %s (%s)", outcome.uri, outcome.reason, outcome.detail)
             refused.append(asdict(outcome))
@@ -269,7 +277,7 @@ def _input_digest(row: dict[str, Any], how: Cleaning, chosen: Sequence[Sequence[
     tags = [["access", row["access"]]] if row["access"] else []
     policy = how.personal.of(row["source"])
     personal = [["personal data", policy.digest]] if policy else []
-    made_with = (*tags, *tools(row["media_type"]), *personal, *chosen)
+    made_with = (*tags, *depends_on(row["media_type"]), *personal, *chosen)
     return digest_of(versions, how.max_text_chars, how.quality_filter, facts, *made_with)
 
 
@@ -337,6 +345,7 @@ def _cleaned(how: Cleaning, rows: Sequence[dict[str, Any]], *, pool: ParserPool)
     ]
     accepted: list[dict[str, Any]] = []
     refused: list[Quarantined] = []
+    notes: list[tuple[str, str]] = []
     for row, parsed in zip(rows, _outcomes(documents, pool), strict=True):
         base = {name: row[name] for name in ("uri", "source", "shard", "input_digest")}
         policy = how.personal.of(row["source"])
@@ -347,13 +356,14 @@ def _cleaned(how: Cleaning, rows: Sequence[dict[str, Any]], *, pool: ParserPool)
             base["input_digest"] = _refusal_digest(base["input_digest"], reason, pool.limits)
             refused.append(Quarantined(**base, stage="clean", reason=reason, detail=detail))
             continue
+        notes += [(row["uri"], note) for note in parsed.notes]
         base |= {name: row[name] for name in ("licence", "access")}
         outcome = _judged(parsed, base, how.quality_filter, policy)
         if isinstance(outcome, Quarantined):
             refused.append(outcome)
         else:
             accepted.append(asdict(outcome))
-    return Cleaned(rows_to_table("clean_documents", accepted), refused)
+    return Cleaned(rows_to_table("clean_documents", accepted), refused, notes)
 
 
 def _judged(
