@@ -36,7 +36,7 @@ warehouse.run_dbt = spy
 path = warehouse.manifest()
 at_load = list(parsed)
 imported = "dbt.cli.main" in sys.modules
-columns, result = {}, None
+columns, read, result = {}, {}, None
 if sys.argv[1:]:
     import dagster as dg
     from assets.warehouse import warehouse as assets
@@ -44,12 +44,14 @@ if sys.argv[1:]:
     result = dg.materialize([assets], raise_on_error=False, run_config={
         "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}})
     for event in result.get_asset_materialization_events():
+        tables = event.materialization.metadata["tables_read"].value
+        read[event.asset_key.to_user_string()] = tables
         found = event.materialization.metadata["dagster/column_lineage"].value.deps_by_column
         columns[event.asset_key.to_user_string()] = {
             name: sorted(f"{each.asset_key.to_user_string()}.{each.column_name}" for each in deps)
             for name, deps in found.items()
         }
-print(json.dumps({"at_load": at_load, "imported": imported, "all": parsed, "columns": columns,
+print(json.dumps({"at_load": at_load, "imported": imported, "all": parsed, "columns": columns, "read": read,
                   "success": result.success if result else None}))
 """
 
@@ -82,6 +84,12 @@ def test_the_project_is_parsed_once_and_columns_have_their_origin(warehouse: War
     ]
     assert columns["requests_by_release_day"]["answered"] == ["int_requests_seen.outcome"]
     assert columns["chunks"]["title"] == ["stg_clean_documents.title"]
+
+    # A model names the tables that its rows come from, through the models it is made of.
+    now = {name: warehouse.lake.version(name) for name in ("clean_documents", "document_shards")}
+    assert first["read"]["chunks"] == now
+    assert first["read"]["stg_chunks"] == {"document_shards": now["document_shards"]}
+    assert set(first["read"]["requests_by_release_day"]) == {"requests"}
 
 
 def versions(manifest: dict[str, Any]) -> dict[str, str]:
