@@ -97,7 +97,7 @@ def versions(manifest: dict[str, Any]) -> dict[str, str]:
 
     from assets.warehouse import _Translator
 
-    @dbt_assets(manifest=manifest, dagster_dbt_translator=_Translator())
+    @dbt_assets(manifest=manifest, dagster_dbt_translator=_Translator(manifest))
     def models(context: dg.AssetExecutionContext) -> Any:
         yield
 
@@ -126,3 +126,14 @@ def test_an_edit_changes_the_version_of_its_model_alone(invoke: Any, tmp_path: P
     )
     changed = {name for name in before if before[name] != after[name]}
     assert changed == {"corpus_by_source", "days"}
+
+    macro = project / "macros" / "incremental.sql"
+    macro.write_text(
+        macro.read_text().replace("macro keep_days() %}", "macro keep_days() %} -- new")
+    )
+    edited = versions(
+        invoke(tmp_path, "parse", project=project).result.writable_manifest().to_dict()
+    )
+    assert {name for name in after if after[name] != edited[name]} == {
+        "stg_requests", "int_requests_seen", "requests_by_release_day",
+    }  # fmt: skip
