@@ -191,9 +191,7 @@ def clean_documents(
             )
             entries = left_out.get(shard, ())
             out = refusals(table, entries)
-            work = _compare(
-                shard, digests, held, in_quarantine, limits, entries=entries, out=out
-            )
+            work = _compare(shard, digests, held, in_quarantine, limits, entries=entries, out=out)
             if work.changed:
                 yield work, _blocks(lake, work, apart=executor.apart)
             else:
