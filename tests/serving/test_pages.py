@@ -299,6 +299,12 @@ def test_a_phone_needs_no_sideways_scroll_and_controls_have_names(
     page: Page, endpoint: Endpoint, path: str
 ) -> None:
     log_answer(endpoint.settings, {"trace": "t", "question": "w" * 300 + "?"})
+    long = {"title": "t" * 200, "uri": "u" * 300, "heading": "h" * 200, "text": "x" * 2_000}
+    one, two = (
+        OutlyingDocument(id=name, digest="", start=0, end=9, distance=1, nearest="n" * 300, **long)
+        for name in ("1", "2")
+    )
+    save_outliers(endpoint.settings, [one, two])
     page.size(375, 740, mobile=True)
     page.open(f"{endpoint.url}{path}")
     if path == "/":
@@ -307,16 +313,6 @@ def test_a_phone_needs_no_sideways_scroll_and_controls_have_names(
     elif path == "/rate":
         page.wait("!document.getElementById('pair').hidden")
     else:
-        long = {"title": "t" * 200, "uri": "u" * 300, "heading": "h" * 200, "text": "x" * 2_000}
-        one, two = (
-            OutlyingDocument(
-                id=name, digest="", start=0, end=9, distance=1, nearest="n" * 300, **long
-            )
-            for name in ("1", "2")
-        )
-        save_outliers(endpoint.settings, [one, two])
-        page.wait("document.getElementById('again').offsetParent")
-        page.click("#again")
         page.wait("!document.getElementById('outlier').hidden")
         page.key("k")
         page.wait("document.querySelector('#verdicts li')")
