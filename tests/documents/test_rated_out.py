@@ -6,6 +6,7 @@ from headwater.documents import clean
 from headwater.documents.accounting import account
 from headwater.documents.rated_out import RatedOut, by_shard
 from headwater.documents.suites import Expectation, Suite
+from headwater.records import shard_of
 from tests.documents.examples import PROSE, SHARDS, Corpus
 
 
@@ -96,11 +97,17 @@ def test_another_text_at_the_address_was_not_judged_and_the_same_one_again_was(t
 
 
 def test_the_same_text_elsewhere_stays(three: Corpus):
-    three.write("copy.txt", (three.folder / "plain.txt").read_text())
+    home = shard_of("docs:///plain.txt", len(SHARDS))
+    copy = next(
+        name
+        for name in (f"copy-{number}.txt" for number in range(99))
+        if shard_of(f"docs:///{name}", len(SHARDS)) == home
+    )
+    three.write(copy, (three.folder / "plain.txt").read_text())
     three.build()
     out = judged(three, "plain.txt")
     three.clean(rated_out=out)
-    assert held(three) == {"guide.html", "notes.md", "copy.txt"}
+    assert held(three) == {"guide.html", "notes.md", copy}
     three.duplicates()
     (found,) = account(three.lake)
     assert (found.indexed, found.duplicates, found.filtered, found.unaccounted) == (3, 0, 1, 0)
