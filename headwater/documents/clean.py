@@ -283,8 +283,8 @@ def _compare(
                 work.refused.append(before)
         else:
             work.changed[uri] = input_digest
-    fewer = work.rated_out or waiting.keys() & {each.uri for each in entries}
-    fewer = fewer or _is_smaller(shard, digests, held, in_quarantine)
+    rated = bool(work.rated_out or waiting.keys() & {each.uri for each in entries})
+    fewer = rated or _is_smaller(shard, digests, held, in_quarantine)
     if waiting and (work.changed or fewer):
         work.changed |= waiting  # what they failed with is another shard now
     else:

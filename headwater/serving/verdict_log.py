@@ -1,4 +1,4 @@
-"""The durable log of verdicts on documents: whether an outlying one belongs into the corpus.
+"""The durable log of verdicts on documents: whether an outlying one belongs in the corpus.
 
 Knows what a verdict holds, not HTTP, and not what is asked next. The last verdict on a text counts,
 whoever gave it: so any can be taken back by a later one.
@@ -16,7 +16,7 @@ from headwater.records import digest_of
 from headwater.serving.durable_log import DurableLog, LogTail
 from headwater.settings import Settings
 
-#: It belongs into the corpus; it does not; what was said before is taken back.
+#: It belongs in the corpus; it does not; what was said before is taken back.
 Verdict = Literal["keep", "leave_out", "withdraw"]
 _VERDICTS = ("keep", "leave_out", "withdraw")
 

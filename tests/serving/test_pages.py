@@ -318,6 +318,9 @@ def test_a_phone_needs_no_sideways_scroll_and_controls_have_names(
         page.wait("document.querySelector('#verdicts li')")
         page.wait("!document.getElementById('outlier').hidden")
     assert page.eval("document.documentElement.scrollWidth") <= 375
+    lines = "[...document.querySelectorAll('.brand, nav a')].map(e => e.getClientRects().length)"
+    heights = "[...document.querySelectorAll('.brand, nav a')].map(e => e.offsetHeight)"
+    assert set(page.eval(lines)) == {1} and max(page.eval(heights)) < 45, "no word is broken"
     nameless = page.eval(
         "[...document.querySelectorAll('button, textarea, input, a')].filter(e =>"
         " !(e.ariaLabel || e.textContent.trim() || e.labels?.length)).map(e => e.outerHTML)"
