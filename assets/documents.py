@@ -16,10 +16,11 @@ from assets.policies import (
     table,
     version,
 )
-from assets.sources import source_assets, source_entries
+from assets.sources import document_verdicts, source_assets, source_entries
 from headwater.documents import accounting, anomalies, chunk, clean, parse, personal, raw
 from headwater.documents import duplicates as find
 from headwater.documents.parser_pool import ParserLimits
+from headwater.documents.rated_out import by_shard
 from headwater.documents.sources import Source, load_sources
 from headwater.documents.stage import StageStats
 from headwater.documents.suites import load_suite
@@ -94,7 +95,7 @@ def raw_documents(
 
 
 @dg.asset(
-    deps=[raw_documents],
+    deps=[raw_documents, document_verdicts],
     kinds={"deltalake"},
     code_version=version(
         clean.STAGE_VERSION,
@@ -117,10 +118,13 @@ def clean_documents(
 
     Parsing is done by child processes with bounds of memory and time, and no network. Mojibake is
     undone. Personal data is counted (`personal_data`) and replaced by the name of its kind, unless
-    HEADWATER_DOCUMENT_PII or the source says otherwise. Heuristics of quality that a document fails are noted on it
-    (`quality_flags`), or turn it away, as HEADWATER_QUALITY_FILTER says. The quarantine table names
-    the reason for each document that was turned away.
+    HEADWATER_DOCUMENT_PII or the source says otherwise. Heuristics of quality that a document fails
+    are noted on it (`quality_flags`), or turn it away, as HEADWATER_QUALITY_FILTER says. What people
+    rated out is left out. The quarantine table names the reason for each document that was turned
+    away.
     """
+    from headwater.serving.verdict_log import left_out
+
     choices, store = settings.get(), lake.get()
     with executor_of(choices) as executor:
         stats = clean.clean_documents(
@@ -130,6 +134,7 @@ def clean_documents(
             quality_filter=choices.quality_filter,
             personal=_policies(choices, load_sources(choices.sources_file)),
             suite=load_suite("documents", choices.expectations),
+            rated_out=by_shard(left_out(choices), choices.shards),
             limits=ParserLimits(memory_mb=choices.parser_memory_mb, seconds=choices.parser_seconds),
             children=choices.threads,
             executor=executor,

@@ -83,18 +83,21 @@ def vector_index(
     """A published, read-only version of the searchable index: dense vectors and BM25.
 
     Built beside the earlier version from what changed, then published by one rename. Versions
-    that a release names are kept. The map shows where texts lie, and which are far from all others.
+    that a release names are kept. The map shows where texts lie, and which are far from all others;
+    documents with such texts are queued for people to judge.
     """
+    from headwater.datasets.outliers import outlying_documents, save_outliers
     from headwater.embeddings.map import embedding_map
     from headwater.evaluation.map_page import map_document
     from headwater.release.traffic import indexes_in_use
+    from headwater.serving.verdict_log import Verdicts
 
-    tables = lake.get()
+    choices, tables = settings.get(), lake.get()
     stats = index.publish_index(
         tables,
         vectors.get(),
         model_digest=models.encoder().digest,
-        keep=indexes_in_use(settings.get()),
+        keep=indexes_in_use(choices),
     )
     metadata: dict[str, Any] = {
         "version": stats.version,
@@ -104,9 +107,17 @@ def vector_index(
         "already_published": stats.reused,
     }
     drawn = embedding_map(tables, models.encoder().digest)
+    found = outlying_documents(tables, drawn.outliers if drawn else (), choices.shards)
+    save_outliers(choices, found)
     if drawn is not None:
+        judged = Verdicts(choices).read()
+        kept = {
+            each.uri: judged[each.id].by
+            for each in found
+            if each.id in judged and judged[each.id].verdict == "keep"
+        }
         metadata |= {
-            "outliers": drawn.beyond,
-            "map": dg.MetadataValue.md(map_document(drawn).to_markdown()),
+            "outliers": len(drawn.outliers),
+            "map": dg.MetadataValue.md(map_document(drawn, kept).to_markdown()),
         }
     return dg.MaterializeResult(data_version=dg.DataVersion(stats.version), metadata=metadata)

@@ -1,8 +1,8 @@
 """`clean_documents`: parsed and normalised text with headings, language and signals of quality.
 
 A document that cannot be parsed is quarantined under stage "clean", one that fails heuristics of
-quality or a suite, where these are to turn it away, under stage "filter"; neither stops its
-neighbours. Parsing is done by child processes, which are started where something has changed.
+quality or a suite, where these are to turn it away, or that people rated out, under stage "filter";
+neither stops its neighbours. Parsing is done by child processes, which are started where something has changed.
 Personal data is counted or replaced before anything else looks at the text. What tells duplicates is
 computed here, once for each changed document; which of them stays is not known here.
 """
@@ -28,6 +28,7 @@ from headwater.documents.parsed import Parsed, Rejected, fold
 from headwater.documents.parser_pool import LIMIT_REASONS, ParserLimits, ParserPool, Unparsed
 from headwater.documents.personal import PersonalPolicies, PersonalPolicy, redacted, screen
 from headwater.documents.quality import DOCUMENT_COLUMNS, broken, document_table
+from headwater.documents.rated_out import RatedOut, name_of, refusals, standing
 from headwater.documents.rest import Rest
 from headwater.documents.signals import SIGNALS_VERSION, findings
 from headwater.documents.signature import SIGNATURE_VERSION, signature
@@ -63,6 +64,7 @@ OUTPUT = Output(
     where_given=("access", "personal_data"),
 )
 _LIGHT = ["uri", "source", "shard", "media_type", "licence", "digest"]
+_STORED = ["uri", "source", "shard", "input_digest", "digest"]
 _RECORD = ["uri", "source", "shard", "title", "language", "text", "headings", "licence"]
 _RECORD += ["access", "input_digest", "digest"]
 #: Characters that the language is told from, and the fewest letters that tell it.
@@ -114,6 +116,8 @@ class _Work:
     changed: dict[str, str] = field(default_factory=dict)
     #: Rows of quarantine that stand.
     refused: list[dict[str, Any]] = field(default_factory=list)
+    #: Documents that are held and were rated out since.
+    rated_out: list[Quarantined] = field(default_factory=list)
 
 
 @sole_writer
@@ -125,6 +129,7 @@ def clean_documents(
     quality_filter: QualityFilter = "report",
     personal: PersonalPolicies = PersonalPolicies(),  # noqa: B008 - it is frozen
     suite: Suite | None = None,
+    rated_out: Mapping[str, Sequence[RatedOut]] | None = None,
     limits: ParserLimits | None = None,
     children: int = 1,
     executor: Executor | None = None,
@@ -137,6 +142,8 @@ def clean_documents(
         personal: what is done about personal data, by source; nothing by default.
         suite: what each shard is asked that is to be quarantined where it fails; what only blocks or
             warns is asked of the whole table by a check.
+        rated_out: what people left out, by shard. It moves what is held, and parses nothing; what is
+            taken back is parsed again.
         limits: what the parser of one document may use.
         children: parser processes of this process at once, at most.
         executor: who makes documents of bytes, a parser process to each worker; the default is this
@@ -147,6 +154,7 @@ def clean_documents(
     executor = executor or Inline()
     limits = limits or ParserLimits()
     rules = suite.quarantining if suite else None
+    left_out = rated_out or {}
     chosen = [["expectations", rules.digest]] if rules else []
     shards = with_retired(lake, "clean_documents", "raw_documents", shards)
     versions = [STAGE_VERSION, PARSER_VERSION, SIGNATURE_VERSION, SIGNALS_VERSION]
@@ -155,7 +163,8 @@ def clean_documents(
     looked_for = [["personal data", personal.digest]] if personal.digest else []
     made_with = [versions, max_text_chars, quality_filter, limits.digest, program]
     made_with += [*looked_for, *chosen]
-    rest = Rest(lake, ["clean_documents", "quarantine"], ["raw_documents"], made_with)
+    of_shard = {shard: name_of(entries) for shard, entries in left_out.items()}
+    rest = Rest(lake, ["clean_documents", "quarantine"], ["raw_documents"], made_with, of_shard)
     counts = {shard: ShardCounts(**(rest.counts(shard) or {})) for shard in shards}
     awake = [shard for shard in shards if rest.counts(shard) is None]
     in_quarantine = {
@@ -174,7 +183,9 @@ def clean_documents(
     def works() -> Iterator[tuple[_Work, list[list[dict[str, Any]]]]]:
         """Shards with documents to make, with these in blocks; the other shards are finished."""
         raw = lake.snapshot("raw_documents").partitions(awake, [*_LIGHT, "access"])
-        stored = lake.snapshot("clean_documents").partitions(awake, ["uri", "input_digest"])
+        stored = lake.snapshot("clean_documents").partitions(
+            awake, _STORED if left_out else ["uri", "input_digest"]
+        )
         both = zip(raw, stored, strict=True)
         for (shard, rows), (_, table) in track(both, what="parsing documents", total=len(awake)):
             present = rows.to_pylist()
@@ -182,7 +193,9 @@ def clean_documents(
             held = dict(
                 zip(table["uri"].to_pylist(), table["input_digest"].to_pylist(), strict=True)
             )
-            work = _compare(shard, digests, held, in_quarantine, limits)
+            entries = left_out.get(shard, ())
+            out = refusals(table, entries)
+            work = _compare(shard, digests, held, in_quarantine, limits, entries=entries, out=out)
             if work.changed:
                 yield work, _blocks(lake, work, apart=executor.apart)
             else:
@@ -193,11 +206,14 @@ def clean_documents(
         shard, keep, refused = work.shard, work.keep, [*work.refused]
         for uri, note in (each for block in made for each in block.notes):
             log.warning("%s: %s", uri, note)
-        for outcome in (each for block in made for each in block.refused):
-            log.warning("quarantined %s: %s (%s)", outcome.uri, outcome.reason, outcome.detail)
-            refused.append(asdict(outcome))
         empty = SCHEMAS["clean_documents"].empty_table()
         new = pa.concat_tables([empty, *(block.rows for block in made)])
+        out = refusals(new, left_out.get(shard, ()))
+        new = _without(new, {each.uri for each in out})
+        turned_away = (each for block in made for each in block.refused)
+        for outcome in (*turned_away, *work.rated_out, *out):
+            log.warning("quarantined %s: %s (%s)", outcome.uri, outcome.reason, outcome.detail)
+            refused.append(asdict(outcome))
         if rules and (len(new) or work.held.keys() - keep):
             turned = list(_turned_away(lake, shard, keep, new, rules))
             for each in turned:
@@ -205,8 +221,7 @@ def clean_documents(
             refused += [asdict(each) for each in turned]
             uris = {each.uri for each in turned}
             keep = keep - uris
-            is_turned = pc.is_in(new["uri"], pa.array(sorted(uris), pa.string()))
-            new = new.filter(pc.invert(is_turned))
+            new = _without(new, uris)
         gone = work.held.keys() - keep
         count = counts[shard]
         count.seen, count.processed = work.seen, len(work.changed)
@@ -241,19 +256,30 @@ def _compare(
     held: dict[str, str],
     in_quarantine: Mapping[str, dict[str, Any]],
     limits: ParserLimits,
+    *,
+    entries: Sequence[RatedOut],
+    out: Sequence[Quarantined],
 ) -> _Work:
     """What stands of a shard and what is to be made again.
 
     Args:
         digests: what each document that there is would be made from.
         held: what each stored one was made from.
+        entries: what is rated out of this shard.
+        out: the stored ones that are.
     """
     work = _Work(shard, len(digests), held)
+    rated_out = {each.uri: each for each in out}
     waiting: dict[str, str] = {}
     for uri, input_digest in digests.items():
         before = in_quarantine.get(uri)
         if held.get(uri) == input_digest:
-            work.keep.add(uri)
+            if uri in rated_out:
+                work.rated_out.append(rated_out[uri])
+            else:
+                work.keep.add(uri)
+        elif before is not None and (stands := standing(before, input_digest, entries)):
+            work.refused.append(stands)
         elif before is not None and before["input_digest"] == _refusal_digest(
             input_digest, before["reason"], limits
         ):
@@ -263,7 +289,9 @@ def _compare(
                 work.refused.append(before)
         else:
             work.changed[uri] = input_digest
-    if waiting and (work.changed or _is_smaller(shard, digests, held, in_quarantine)):
+    rated = bool(work.rated_out or waiting.keys() & {each.uri for each in entries})
+    fewer = rated or _is_smaller(shard, digests, held, in_quarantine)
+    if waiting and (work.changed or fewer):
         work.changed |= waiting  # what they failed with is another shard now
     else:
         work.refused += [in_quarantine[uri] for uri in waiting]
@@ -279,6 +307,12 @@ def _input_digest(row: dict[str, Any], how: Cleaning, chosen: Sequence[Sequence[
     personal = [["personal data", policy.digest]] if policy else []
     made_with = (*tags, *depends_on(row["media_type"]), *personal, *chosen)
     return digest_of(versions, how.max_text_chars, how.quality_filter, facts, *made_with)
+
+
+def _without(table: pa.Table, uris: set[str]) -> pa.Table:
+    if not uris:
+        return table
+    return table.filter(pc.invert(pc.is_in(table["uri"], pa.array(sorted(uris), pa.string()))))
 
 
 def _is_smaller(
