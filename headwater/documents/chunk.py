@@ -7,7 +7,7 @@ carries, or where it is no duplicate any more.
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from functools import cache, partial
 from itertools import pairwise
 from typing import Any
@@ -18,7 +18,7 @@ from headwater.documents.clean import read_documents
 from headwater.documents.duplicates import left_out_by_shard
 from headwater.documents.parsed import fold
 from headwater.documents.rest import Rest
-from headwater.documents.split import embed_text, split_text
+from headwater.documents.split import Span, Text, embed_text, split_texts
 from headwater.documents.stage import (
     BLOCK,
     BLOCK_BYTES,
@@ -31,7 +31,7 @@ from headwater.documents.stage import (
     stage_stats,
     with_retired,
 )
-from headwater.documents.tokens import TokenCounter, token_counter, tokenizer_digest
+from headwater.documents.tokens import adds_up, token_counter, tokenizer_digest
 from headwater.executors.base import Executor, in_blocks, map_groups, refuse_unlike
 from headwater.executors.inline import Inline
 from headwater.lake import Lake, rows_to_table, sole_writer
@@ -49,6 +49,7 @@ OUTPUT = Output(
     where_given=("access",),
 )
 _LIGHT = ["uri", "shard", "digest", "licence", "access"]
+_CHUNK = [field.name for field in fields(Chunk)]
 #: A document, and the digest of what its chunks are made from.
 Unsplit = tuple[CleanDocument, str]
 
@@ -194,27 +195,34 @@ def split_apart(how: Splitting, documents: Sequence[Unsplit]) -> pa.Table:
 def split_documents(how: Splitting, documents: Sequence[Unsplit]) -> pa.Table:
     """The chunks of some documents, as rows of `document_shards`."""
     count_tokens = token_counter(how.embedding_model)
-    rows = [
-        {**asdict(chunk), "input_digest": input_digest}
-        for document, input_digest in documents
-        for chunk in split(document, how.max_tokens, count_tokens)
-    ]
+    rows: list[dict[str, Any]] = []
+    for block in in_blocks(
+        documents, lambda each: len(each[0].text), most=BLOCK, most_size=BLOCK_BYTES
+    ):
+        split = split_texts(
+            [Text(each.text, each.title, each.headings) for each, _ in block],
+            how.max_tokens,
+            count_tokens,
+            adds_up=adds_up(how.embedding_model),
+        )
+        for (document, input_digest), spans in zip(block, split, strict=True):
+            for chunk in chunks(document, spans):
+                row = {name: getattr(chunk, name) for name in _CHUNK}
+                rows.append({**row, "input_digest": input_digest})
     return rows_to_table("document_shards", rows)
 
 
-def split(document: CleanDocument, max_tokens: int, count_tokens: TokenCounter) -> list[Chunk]:
-    """The chunks of a document, in order; their spans join to its text.
+def chunks(document: CleanDocument, spans: Sequence[Span]) -> list[Chunk]:
+    """The chunks of a document, in order.
 
     Args:
-        max_tokens: bound of `embed_text(chunk.heading, chunk.text)`, special tokens not counted.
-        count_tokens: counts the tokens of each of a batch of texts.
+        spans: that join to its text; `embed_text(chunk.heading, chunk.text)` is bounded in tokens.
     """
-    spans = split_text(document.text, document.title, document.headings, max_tokens, count_tokens)
     offsets = [0]
     for span in spans:
         offsets.append(offsets[-1] + len(span.text.encode()))
     seen: Counter[str] = Counter()
-    chunks = []
+    made = []
     for ordinal, (start, end) in enumerate(pairwise(offsets)):
         heading, text = spans[ordinal].heading, spans[ordinal].text.strip()
         embed_digest = digest_of(fold(embed_text(heading, text)))
@@ -222,7 +230,7 @@ def split(document: CleanDocument, max_tokens: int, count_tokens: TokenCounter) 
         name = digest_of(document.uri, embed_digest, seen[embed_digest])
         seen[embed_digest] += 1
         stored = (name, document.uri, document.source, ordinal, start, end, document.title)
-        chunks.append(
+        made.append(
             Chunk(
                 id=name,
                 uri=document.uri,
@@ -242,7 +250,7 @@ def split(document: CleanDocument, max_tokens: int, count_tokens: TokenCounter) 
                 access=document.access,
             )
         )
-    return chunks
+    return made
 
 
 def _with_chunks(lake: Lake, stats: StageStats) -> ChunkStats:

@@ -9,8 +9,9 @@ computed here, once for each changed document; which of them stays is not known 
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import cache, partial
+from itertools import islice
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -67,6 +68,7 @@ _LIGHT = ["uri", "source", "shard", "media_type", "licence", "digest"]
 _STORED = ["uri", "source", "shard", "input_digest", "digest"]
 _RECORD = ["uri", "source", "shard", "title", "language", "text", "headings", "licence"]
 _RECORD += ["access", "input_digest", "digest"]
+_COLUMNS = [column.name for column in fields(CleanDocument)]
 #: Characters that the language is told from, and the fewest letters that tell it.
 _SAMPLE_CHARS, _FEWEST_LETTERS = 4000, 24
 #: Reasons that depend on a document's whole shard, where a suite is to quarantine.
@@ -396,8 +398,17 @@ def _cleaned(how: Cleaning, rows: Sequence[dict[str, Any]], *, pool: ParserPool)
         if isinstance(outcome, Quarantined):
             refused.append(outcome)
         else:
-            accepted.append(asdict(outcome))
+            accepted.append(_row(outcome))
     return Cleaned(rows_to_table("clean_documents", accepted), refused, notes)
+
+
+def _row(document: CleanDocument) -> dict[str, Any]:
+    """As `asdict`, which copies every number of it, at a tenth of the time."""
+    row = {name: getattr(document, name) for name in _COLUMNS}
+    row["headings"] = [asdict(heading) for heading in document.headings]
+    if document.personal_data is not None:
+        row["personal_data"] = [asdict(count) for count in document.personal_data]
+    return row
 
 
 def _judged(
@@ -479,7 +490,8 @@ def _content_digest(parsed: Parsed) -> str:
 def language_of(text: str) -> str:
     """ISO 639-1 code of a text's language, or "und" where there is too little to tell."""
     sample = text[:_SAMPLE_CHARS]
-    if sum(char.isalpha() for char in sample) < _FEWEST_LETTERS:
+    letters = islice(filter(str.isalpha, sample), _FEWEST_LETTERS)
+    if sum(1 for _ in letters) < _FEWEST_LETTERS:
         return "und"
     return str(_identifier().classify(sample)[0])
 
