@@ -46,7 +46,7 @@ from headwater.documents.stage import (
 from headwater.documents.suites import Suite
 from headwater.executors.base import Executor, in_blocks, map_groups, refuse_unlike
 from headwater.executors.inline import Inline
-from headwater.lake import Lake, rows_to_table, sole_writer
+from headwater.lake import Lake, rows_to_table, writer_of_shards
 from headwater.progress import track
 from headwater.records import CleanDocument, Heading, Quarantined, digest_of
 from headwater.tables import SCHEMAS
@@ -110,7 +110,7 @@ class _Work:
     refused: list[dict[str, Any]] = field(default_factory=list)
 
 
-@sole_writer
+@writer_of_shards
 def clean_documents(
     lake: Lake,
     shards: Sequence[str],
@@ -122,6 +122,7 @@ def clean_documents(
     limits: ParserLimits | None = None,
     children: int = 1,
     executor: Executor | None = None,
+    in_force: Sequence[str] | None = None,
 ) -> StageStats:
     """Bring `clean_documents` up to `raw_documents`, in these shards.
 
@@ -135,6 +136,7 @@ def clean_documents(
         children: parser processes of this process at once, at most.
         executor: who makes documents of bytes, a parser process to each worker; the default is this
             process. Which documents, and what is written, is decided here.
+        in_force: all shards, where others may be at work beside this one (`with_retired`).
     """
     if "clean_documents" in lake.holds():
         return as_it_stands(lake, OUTPUT, shards)
@@ -143,7 +145,7 @@ def clean_documents(
     rules = suite.quarantining if suite else None
     chosen = [["personal data", personal.digest]] if personal else []
     chosen += [["expectations", rules.digest]] if rules else []
-    shards = with_retired(lake, "clean_documents", "raw_documents", shards)
+    shards = with_retired(lake, "clean_documents", "raw_documents", shards, in_force)
     versions = [STAGE_VERSION, PARSER_VERSION, SIGNATURE_VERSION, SIGNALS_VERSION]
     # Of the programs that a parser starts there is one, which reads pictures.
     program = tools("image/png")
