@@ -494,9 +494,7 @@ def _bury_dead_runs(instance: dg.DagsterInstance) -> None:
             instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
 
 
-def _wait_for_machine(
-    instance: dg.DagsterInstance, settings: Settings, on_event: Event
-) -> None:
+def _wait_for_machine(instance: dg.DagsterInstance, settings: Settings, on_event: Event) -> None:
     """Wait while another build or training runs: two would fill the machine and the tables."""
     told = False
     for _ in _every(seconds=2.0, limit=1800.0):

@@ -29,7 +29,9 @@ def settings() -> Settings:
     """Those of deploy/kubernetes/settings.yaml, whatever this process's environment says."""
     data = yaml.safe_load((FOLDER / "settings.yaml").read_text("utf-8"))["data"]
     given = {name.removeprefix("HEADWATER_").lower(): value for name, value in data.items()}
-    return Settings(**{name: value for name, value in given.items() if name in Settings.model_fields})
+    return Settings(
+        **{name: value for name, value in given.items() if name in Settings.model_fields}
+    )
 
 
 def rendered() -> str:

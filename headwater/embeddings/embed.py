@@ -83,9 +83,7 @@ def embed_chunks(
         in_force: all shards, where others may be at work beside this one (`with_retired`). A text that
             is in shards of several is then encoded by each of them.
     """
-    run = _Run(
-        lake, encoder.digest, with_retired(lake, TABLE, "document_shards", shards, in_force)
-    )
+    run = _Run(lake, encoder.digest, with_retired(lake, TABLE, "document_shards", shards, in_force))
     run.copy_from_other_shards()
     run.encode_missing(encoder)
     run.settle()

@@ -123,8 +123,8 @@ def launched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[s
 
 def _run_of_a_location(instance: dg.DagsterInstance) -> dg.DagsterRun:
     """A run with the origin that a code location gives it: from there a pod loads its code."""
-    from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
     from dagster._core.code_pointer import ModuleCodePointer
+    from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
 
     origin = JobPythonOrigin(
         job_name="__ASSET_JOB",

@@ -146,7 +146,7 @@ def test_a_dead_holder_is_none_and_is_not_named(tmp_path):
             Parts(tmp_path / "work.lock").all(who="another").__enter__()
         with Parts(tmp_path / "work.lock").some(["08"], who="beside"):
             pass
-    with whole.all(who="all"), pytest.raises(Busy, match="cannot begin: all .*the same tables"):
+    with whole.all(who="all"), pytest.raises(Busy, match=r"cannot begin: all .*the same tables"):
         Parts(tmp_path / "work.lock").some(["07"], who="another").__enter__()
 
 
