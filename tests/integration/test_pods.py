@@ -43,7 +43,7 @@ if settings.executor == "pods":
     cluster = test_pods.Cluster()
     builds.backfills.sleep = cluster.for_a_while
 chosen = ("raw_documents", "clean_documents", "quarantine", "duplicates", "document_shards",
-          "chunk_embeddings")
+          "chunk_embeddings", "vector_index")
 plan = builds._plan
 def of_documents(*given, **options):
     found = plan(*given, **options)
@@ -208,7 +208,7 @@ def test_a_build_of_pods_makes_what_one_process_makes(tmp_path: Path) -> None:
         "seen": 16, "processed": 16, "quarantined": 1, "duplicates": 1, "removed": 0,
     }  # fmt: skip
     assert many["chunks"] == dict.fromkeys(("total", "embedded"), len(made["document_shards"]))
-    # Sources; documents; duplicates; chunks and vectors: those of shards by two pods at once.
-    assert many["pods"] == [1, 2, 1, 2]
+    # Sources; documents; duplicates; chunks and vectors; index: shards by two pods at once.
+    assert many["pods"] == [1, 2, 1, 2, 1]
     again = build(shared, documents, **pods)
     assert not again["stale"] and again["pods"] == []
