@@ -187,6 +187,7 @@ def rows(lake: Lake) -> dict[str, list]:
 
 
 @pytest.mark.daemon
+@pytest.mark.timeout(900)
 def test_a_build_of_pods_makes_what_one_process_makes(tmp_path: Path) -> None:
     pytest.importorskip("dagster_k8s")
     documents = tmp_path / "documents"
