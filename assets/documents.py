@@ -11,10 +11,12 @@ from assets.policies import (
     DATA,
     follows_source,
     note_shards,
+    of_shards,
     on_change,
     one_run,
     table,
     version,
+    version_of_run,
 )
 from assets.sources import document_verdicts, source_assets, source_entries
 from headwater.documents import accounting, anomalies, chunk, clean, parse, personal, raw
@@ -38,11 +40,8 @@ _ACCOUNT = (
 MEASURES = "measures"
 _common: dict[str, Any] = {
     "group_name": "documents",
-    "partitions_def": shards,
-    "backfill_policy": one_run,
     "automation_condition": on_change,
     "owners": [DATA],
-    "pool": BUILD_POOL,
 }
 
 
@@ -55,7 +54,7 @@ def _result(context: dg.AssetExecutionContext, stats: StageStats, **more: Any) -
     """Totals on every partition of the run, and each shard's own counts on its own."""
     note_shards(context, stats.per_shard)
     return dg.MaterializeResult(
-        data_version=dg.DataVersion(stats.digest),
+        data_version=version_of_run(context, stats.digest, stats.shard_digests),
         metadata={
             "seen": stats.seen,
             "processed": stats.processed,
@@ -73,6 +72,9 @@ def _result(context: dg.AssetExecutionContext, stats: StageStats, **more: Any) -
     kinds={"deltalake"},
     code_version=version(raw.STAGE_VERSION, settings.shards, settings.max_document_bytes),
     freshness_policy=follows_source,
+    partitions_def=shards,
+    backfill_policy=one_run,
+    pool=BUILD_POOL,
     **_common,
 )
 def raw_documents(
@@ -109,6 +111,7 @@ def raw_documents(
         # A program that is installed later reads what was turned away without it.
         *parse.programs(),
     ),
+    **of_shards,
     **_common,
 )
 def clean_documents(
@@ -138,6 +141,7 @@ def clean_documents(
             limits=ParserLimits(memory_mb=choices.parser_memory_mb, seconds=choices.parser_seconds),
             children=choices.threads,
             executor=executor,
+            in_force=choices.shard_keys(),
         )
     flags, held = accounting.flags(store), accounting.personal_data(store)
     return _result(
@@ -222,6 +226,7 @@ def duplicates(settings: SettingsResource, lake: LakeResource) -> Any:
         settings.embedding_model,
         load_suite("chunks", settings.expectations).digest,
     ),
+    **of_shards,
     **_common,
 )
 def document_shards(
@@ -240,5 +245,6 @@ def document_shards(
             max_tokens=choices.chunk_tokens,
             embedding_model=choices.embedding_model,
             executor=executor,
+            in_force=choices.shard_keys(),
         )
     return _result(context, stats, **{"dagster/row_count": stats.chunks})

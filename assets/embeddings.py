@@ -5,16 +5,17 @@ from typing import Any
 import dagster as dg
 
 from assets.documents import document_shards
-from assets.partitions import settings, shards
+from assets.partitions import settings
 from assets.policies import (
     BUILD_POOL,
     DATA,
     ML,
     follows_source,
     note_shards,
+    of_shards,
     on_change,
-    one_run,
     version,
+    version_of_run,
 )
 from headwater.embeddings import embed, index
 from headwater.embeddings.apart import encoder_over
@@ -28,13 +29,11 @@ from resources.vectors import VectorsResource
 @dg.asset(
     deps=[document_shards],
     group_name="embeddings",
-    partitions_def=shards,
-    backfill_policy=one_run,
     automation_condition=on_change,
     kinds={"pytorch", "deltalake"},
     owners=[ML],
-    pool=BUILD_POOL,
     code_version=version(embed.STAGE_VERSION, settings.embedding_model),
+    **of_shards,
 )
 def chunk_embeddings(
     context: dg.AssetExecutionContext,
@@ -50,10 +49,12 @@ def chunk_embeddings(
     choices = settings.get()
     with executor_of(choices) as executor:
         encoder = encoder_over(executor, models.encoder(), choices.embedding_model)
-        stats = embed.embed_chunks(lake.get(), context.partition_keys, encoder)
+        stats = embed.embed_chunks(
+            lake.get(), context.partition_keys, encoder, in_force=choices.shard_keys()
+        )
     note_shards(context, stats.per_shard)
     return dg.MaterializeResult(
-        data_version=dg.DataVersion(stats.digest),
+        data_version=version_of_run(context, stats.digest, stats.shard_digests),
         metadata={
             "chunks": stats.total,
             "embedded": stats.embedded,

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, DbtProject
@@ -66,7 +67,8 @@ def manifest() -> Path:
     name = digest_of([[str(p.relative_to(PROJECT.project_dir)), digest_file(p)] for p in files])
     path = settings.cache / "dbt" / f"manifest-{name[:12]}.json"
     if not path.exists():
-        target = settings.cache / "dbt" / f"parse-{os.getpid()}"
+        # Processes of several containers may share the folder, and each is the first of its own.
+        target = settings.cache / "dbt" / f"parse-{uuid4().hex}"
         result = run_dbt(["parse"], settings.root, target)
         if not result.success:
             raise HeadwaterError(

@@ -34,7 +34,7 @@ from headwater.documents.stage import (
 from headwater.documents.tokens import adds_up, token_counter, tokenizer_digest
 from headwater.executors.base import Executor, in_blocks, map_groups, refuse_unlike
 from headwater.executors.inline import Inline
-from headwater.lake import Lake, rows_to_table, sole_writer
+from headwater.lake import Lake, rows_to_table, writer_of_shards
 from headwater.progress import track
 from headwater.records import Chunk, CleanDocument, digest_of
 from headwater.tables import SCHEMAS
@@ -90,7 +90,7 @@ class _Work:
     removed: int
 
 
-@sole_writer
+@writer_of_shards
 def shard_documents(
     lake: Lake,
     shards: Sequence[str],
@@ -98,6 +98,7 @@ def shard_documents(
     embedding_model: str,
     *,
     executor: Executor | None = None,
+    in_force: Sequence[str] | None = None,
 ) -> ChunkStats:
     """Bring `document_shards` up to `clean_documents` and `duplicates`, in these shards.
 
@@ -105,11 +106,12 @@ def shard_documents(
         max_tokens: bound of a chunk with its heading path, special tokens not counted.
         embedding_model: whose tokenizer counts.
         executor: who splits documents; the default is this process.
+        in_force: all shards, where others may be at work beside this one (`with_retired`).
     """
     if "document_shards" in lake.holds():
         return _with_chunks(lake, as_it_stands(lake, OUTPUT, shards))
     executor = executor or Inline()
-    shards = with_retired(lake, "document_shards", "clean_documents", shards)
+    shards = with_retired(lake, "document_shards", "clean_documents", shards, in_force)
     how = Splitting(
         max_tokens=max_tokens,
         embedding_model=embedding_model,

@@ -50,7 +50,7 @@ from headwater.documents.stage import (
 from headwater.documents.suites import Suite
 from headwater.executors.base import Executor, in_blocks, map_groups, refuse_unlike
 from headwater.executors.inline import Inline
-from headwater.lake import Lake, rows_to_table, sole_writer
+from headwater.lake import Lake, rows_to_table, writer_of_shards
 from headwater.progress import track
 from headwater.records import CleanDocument, Heading, Quarantined, digest_of
 from headwater.tables import SCHEMAS
@@ -122,7 +122,7 @@ class _Work:
     rated_out: list[Quarantined] = field(default_factory=list)
 
 
-@sole_writer
+@writer_of_shards
 def clean_documents(
     lake: Lake,
     shards: Sequence[str],
@@ -135,6 +135,7 @@ def clean_documents(
     limits: ParserLimits | None = None,
     children: int = 1,
     executor: Executor | None = None,
+    in_force: Sequence[str] | None = None,
 ) -> StageStats:
     """Bring `clean_documents` up to `raw_documents`, in these shards.
 
@@ -150,6 +151,7 @@ def clean_documents(
         children: parser processes of this process at once, at most.
         executor: who makes documents of bytes, a parser process to each worker; the default is this
             process. Which documents, and what is written, is decided here.
+        in_force: all shards, where others may be at work beside this one (`with_retired`).
     """
     if "clean_documents" in lake.holds():
         return as_it_stands(lake, OUTPUT, shards)
@@ -158,7 +160,7 @@ def clean_documents(
     rules = suite.quarantining if suite else None
     left_out = rated_out or {}
     chosen = [["expectations", rules.digest]] if rules else []
-    shards = with_retired(lake, "clean_documents", "raw_documents", shards)
+    shards = with_retired(lake, "clean_documents", "raw_documents", shards, in_force)
     versions = [STAGE_VERSION, PARSER_VERSION, SIGNATURE_VERSION, SIGNALS_VERSION]
     # Of the programs that a parser starts there is one, which reads pictures.
     program = (*format_versions(), *tools("image/png"))
