@@ -124,17 +124,28 @@ class Remembered:
         self._listings: dict[str, tuple[object, list[SourceItem]]] = {}
 
     def listing(
-        self, name: str, made_of: object, make: Callable[[], Sequence[SourceItem]]
+        self,
+        name: str,
+        made_of: object,
+        make: Callable[[], Sequence[SourceItem]],
+        *,
+        for_others: bool = True,
     ) -> list[SourceItem]:
-        """The listing called `name`; made where `made_of` is another than last time."""
+        """The listing called `name`; made where `made_of` is another than last time.
+
+        Args:
+            for_others: whether another process may take it. Not where `made_of` tells a time: what
+                this process calls now is another moment there, and after a boot.
+        """
         from headwater.documents.kinds import listings
 
         before = self._listings.get(name)
         if before is None or before[0] != made_of:
-            items = listings.kept(name, made_of)
+            items = listings.kept(name, made_of) if for_others else None
             if items is None:
                 items = list(make())
-                listings.keep(name, made_of, items)
+                if for_others:
+                    listings.keep(name, made_of, items)
             before = (made_of, items)
             self._listings[name] = before
         return list(before[1])
