@@ -178,6 +178,32 @@ def remove(name: str, *, as_json: Json = False) -> None:
         print_json({"removed": name})
 
 
+@app.command("allow")
+@reports_errors
+def allow(name: str, *, as_json: Json = False) -> None:
+    """Let the next build remove what a source has lost, where that is more than builds remove.
+
+    Once, within a day, and down to what the source lists now. See `most_removed` in docs/sources.md.
+    """
+    from headwater.documents import removals
+    from headwater.documents.sources import find_source, list_items
+    from headwater.lake import Lake
+
+    settings = Settings()
+    source = find_source(settings.sources_file, name)
+    documents = len(list_items(source))
+    gone = removals.allow(Lake(settings.lake), source, documents)
+    if gone is None:
+        console.print(f"{source.name} has not lost more than builds remove; nothing to allow.")
+    else:
+        console.print(
+            f"The next build may remove {gone:,} documents of {source.name}; {documents:,} stay."
+            " Now `headwater build`."
+        )
+    if as_json:
+        print_json({"name": source.name, "documents": documents, "removed": gone or 0})
+
+
 def _option(text: str) -> tuple[str, Any]:
     """Name and value of `NAME=VALUE`; the value as in YAML, so that `true` and `3` are none of text."""
     import yaml

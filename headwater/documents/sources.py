@@ -169,12 +169,22 @@ def add_source(
 
 def remove_source(path: Path, name: str) -> None:
     """Remove a source from a sources file; its documents go with the next build."""
+    gone = find_source(path, name)
+    save_sources(path, [source for source in load_sources(path) if source != gone])
+
+
+def find_source(path: Path, name: str) -> Source:
+    """The source of a sources file that is called so, as an entry or as an asset.
+
+    Raises:
+        HeadwaterError: there is none; the mend names those that there are.
+    """
     sources = load_sources(path)
-    rest = [source for source in sources if name not in (source.name, asset_name(source))]
-    if len(rest) == len(sources):
-        known = ", ".join(source.name for source in sources) or "none"
-        raise HeadwaterError(f"There is no source {name!r}.", mend=f"The sources are: {known}.")
-    save_sources(path, rest)
+    for source in sources:
+        if name in (source.name, asset_name(source)):
+            return source
+    known = ", ".join(source.name for source in sources) or "none"
+    raise HeadwaterError(f"There is no source {name!r}.", mend=f"The sources are: {known}.")
 
 
 def list_items(source: Source, until: float | None = None) -> list[SourceItem]:

@@ -14,6 +14,11 @@ from typer.testing import CliRunner
 
 from headwater.cli import app
 from headwater.documents.fetching import Fetcher
+from headwater.documents.raw import update_raw
+from headwater.documents.removals import refusals
+from headwater.documents.sources import load_sources
+from headwater.lake import Lake
+from headwater.settings import Settings
 from tests.documents.site import serving
 
 
@@ -110,6 +115,22 @@ def test_a_site_and_a_store_by_their_urls(home: Path, monkeypatch: pytest.Monkey
     assert entries[1]["options"] == {"auto_mkdir": False}
     wrong = run("add", (home / "docs").as_uri(), "--name", "x", "--option", "anon", code=1)
     assert "NAME=VALUE" in wrong["mend"]
+
+
+def test_a_loss_is_refused_and_allowed(home: Path) -> None:
+    settings, document = Settings(), home / "my-docs" / "a.md"
+    document.parent.mkdir()
+    document.write_text("# A")
+    run("add", document.parent)
+    lake, sources = Lake(settings.lake), load_sources(settings.sources_file)
+    update_raw(lake, sources, ["00"], 1, 2**20)
+    assert run("allow", "my_docs") == {"name": "my-docs", "documents": 1, "removed": 0}
+    document.unlink()
+    assert "lists none of the 1" in refusals(lake, sources, {"my-docs": 0})["my-docs"].what
+    assert run("allow", "my-docs") == {"name": "my-docs", "documents": 0, "removed": 1}
+    assert refusals(lake, sources, {"my-docs": 0}) == {}
+    assert update_raw(lake, sources, ["00"], 1, 2**20).removed == 1
+    assert "There is no source" in run("allow", "other", code=1)["error"]
 
 
 def test_the_help_teaches() -> None:

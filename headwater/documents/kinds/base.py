@@ -71,6 +71,12 @@ class Entry(BaseModel):
     licence: str = "unknown"
     access: Access = ()
     owner: str | None = None
+    most_removed: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="Share of its documents that may go in one build, where it has more than 20.",
+    )
 
 
 def is_document(path: str, include: Sequence[str] | None) -> bool:
