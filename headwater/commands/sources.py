@@ -34,7 +34,8 @@ def add(
         ),
     ] = None,
     kind: Annotated[
-        str | None, typer.Option(help="table or mail, where the location does not tell.")
+        str | None,
+        typer.Option(help="table, mail or sql, where the location does not tell."),
     ] = None,
     id_column: Annotated[
         str | None, typer.Option(help="Table: column of ids; default `id`.")
@@ -51,7 +52,19 @@ def add(
     table_format: Annotated[
         str | None, typer.Option("--format", help="Table: jsonl, csv, parquet or sqlite.")
     ] = None,
-    table: Annotated[str | None, typer.Option(help="SQLite: the table or view to read.")] = None,
+    table: Annotated[
+        str | None, typer.Option(help="SQLite, database: the table or view to read.")
+    ] = None,
+    query: Annotated[
+        str | None, typer.Option(help="Database: a SELECT, instead of a table.")
+    ] = None,
+    version_column: Annotated[
+        str | None,
+        typer.Option(help="Database: column that changes whenever a row does, such as updated_at."),
+    ] = None,
+    password_env: Annotated[
+        str | None, typer.Option(help="Database: environment variable that holds the password.")
+    ] = None,
     ref: Annotated[str | None, typer.Option(help="Git: branch or tag; default HEAD.")] = None,
     option: Annotated[
         list[str] | None,
@@ -85,6 +98,8 @@ def add(
 
     A SQLite table: `sources add help.sqlite --table articles --id-column slug`
 
+    A database, by SQLAlchemy's URL: `sources add postgresql://reader@host/help --table articles`
+
     A mail archive, mbox or Maildir: `sources add list.mbox --access internal`
 
     A Git repository: `sources add git+/srv/handbook --ref main --include "docs/*"`
@@ -115,6 +130,9 @@ def add(
         "text_format": text_format,
         "format": table_format,
         "table": table,
+        "query": query,
+        "version": version_column,
+        "password_env": password_env,
         "ref": ref,
         "options": dict(map(_option, option)) if option else None,
         "sitemap": sitemap,

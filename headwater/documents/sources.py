@@ -19,7 +19,7 @@ from urllib.parse import unquote_to_bytes
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from headwater.documents.kinds import git, mail, objects, table, web
+from headwater.documents.kinds import git, mail, objects, sql, table, web
 from headwater.documents.kinds.base import MEDIA_TYPES, Entry, ReadError, base_uri, quote
 from headwater.errors import HeadwaterError
 from headwater.files import write_atomic
@@ -56,6 +56,7 @@ FileSource = FolderSource | PackageSource
 Source = (
     FileSource
     | table.TableSource
+    | sql.SqlSource
     | git.GitSource
     | mail.MailSource
     | objects.ObjectsSource
@@ -97,6 +98,8 @@ def location_of(source: Source) -> str:
     match source:
         case PackageSource():
             return source.package
+        case sql.SqlSource():
+            return f"{source.place} {source.table or 'query'}"
         case git.GitSource():
             return f"{source.repository} {source.ref}"
         case objects.ObjectsSource() | web.WebSource():
@@ -149,8 +152,8 @@ def add_source(
     Args:
         path: the sources file; it is created where it does not exist.
         location: a folder, `package:NAME`, a table's file or pattern, a mail archive, a Git
-            repository (`git+` before a path or URL, or a name that ends with `.git`), the URL of an
-            object store, or that of a web site.
+            repository (`git+` before a path or URL, or a name that ends with `.git`), the URL of a
+            database (or `env:` and the variable that holds it), of an object store or a web site.
         name: the source's name; made from the location where it is None.
         keep_default: a file that does not exist yet starts with the default source, too.
         fields: other fields of the entry, as sources.yaml has them.
@@ -202,6 +205,8 @@ def list_items(source: Source, until: float | None = None) -> list[SourceItem]:
     match source:
         case table.TableSource():
             items = table.list_rows(source)
+        case sql.SqlSource():
+            items = sql.list_rows(source)
         case git.GitSource():
             items = git.list_blobs(source)
         case mail.MailSource():
@@ -253,6 +258,8 @@ def read_items(
     match source:
         case table.TableSource():
             yield from table.read_rows(source, sound, max_bytes)
+        case sql.SqlSource():
+            yield from sql.read_rows(source, sound, max_bytes)
         case git.GitSource():
             yield from git.read_blobs(source, sound, max_bytes)
         case mail.MailSource():
@@ -274,7 +281,7 @@ def is_read_in_one_pass(source: Source) -> bool:
 
     Where it is not, the items of one shard are read when their shard is written.
     """
-    return isinstance(source, table.TableSource | mail.MailSource)
+    return isinstance(source, table.TableSource | sql.SqlSource | mail.MailSource)
 
 
 def read_item(source: FileSource, item: SourceItem, max_bytes: int) -> bytes:
@@ -403,6 +410,13 @@ def _kind_at(location: str, kind: str | None) -> tuple[str, dict[str, Any], str]
     if location.startswith("package:"):
         package = location.removeprefix("package:")
         return "package", {"package": package}, package
+    if location.startswith("env:"):
+        variable = location.removeprefix("env:")
+        return kind or "sql", {"url_env": variable}, variable
+    scheme = location.partition("://")[0]
+    if "://" in location and (kind == "sql" or scheme.partition("+")[0] in sql.DATABASES):
+        database = PurePosixPath(location.partition("?")[0])
+        return "sql", {"url": location}, database.stem
     plain = location.removeprefix("git+")
     if kind == "git" or plain != location or location.rstrip("/").endswith(".git"):
         repository = plain if re.match(_REMOTE, plain) else str(Path(plain).expanduser().resolve())
@@ -415,8 +429,8 @@ def _kind_at(location: str, kind: str | None) -> tuple[str, dict[str, Any], str]
     if re.match(r"^[A-Za-z][A-Za-z0-9+.-]*:", location):
         raise HeadwaterError(
             f"{location} cannot be a source yet.",
-            mend="The kinds are: a folder, package:NAME, a table, a mail archive, git+URL, the URL of an"
-            " object store (s3://, gs://, az://), a web site.",
+            mend="The kinds are: a folder, package:NAME, a table, a mail archive, git+URL, the URL of a"
+            " database (postgresql://), of an object store (s3://, gs://, az://), a web site.",
         )
     path = Path(location).expanduser().resolve()
     if kind == "table" or (kind is None and path.suffix.lower() in table.FORMATS):

@@ -57,8 +57,12 @@ def test_every_kind_is_added_listed_and_removed(home: Path) -> None:
     assert run("add", home / "list.mbox")["kind"] == "mail"
     assert "cannot read HEAD" in run("add", f"git+{home / 'book'}", code=1)["error"]
 
+    url = f"sqlite:///{home / 'help.sqlite'}"
+    added = run("add", url, "--name", "rows", "--query", "SELECT * FROM articles")
+    assert (added["kind"], added["documents"]) == ("sql", 1)
+
     listed = {row["name"]: row for row in run("list")["sources"]}
-    assert list(listed) == ["docs", "faq", "help", "list"]
+    assert list(listed) == ["docs", "faq", "help", "list", "rows"]
     assert listed["faq"]["access"] == ["hr", "restricted"]
     entries = yaml.safe_load((home / "sources.yaml").read_text())["sources"]
     assert entries[1] == {
@@ -69,7 +73,7 @@ def test_every_kind_is_added_listed_and_removed(home: Path) -> None:
         "columns": {"id": "slug", "text": "body"},
     }
     run("remove", "faq")
-    assert len(run("list")["sources"]) == 3
+    assert len(run("list")["sources"]) == 4
 
 
 @pytest.mark.parametrize(
@@ -139,6 +143,7 @@ def test_the_help_teaches() -> None:
         "faq.jsonl",
         "list.mbox",
         "git+",
+        "postgresql://",
         "s3://",
         "https://",
         "--text-column",

@@ -3,6 +3,7 @@
 Knows neither a kind nor sources.yaml.
 """
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
@@ -36,6 +37,8 @@ MEDIA_TYPES = {
     ".tif": "image/tiff",
     ".tiff": "image/tiff",
 }
+#: Names of options that hold a secret.
+NAMES_SECRET = re.compile(r"secret|passw|credential|token|(^|_)key$|connection_string", re.I)
 NAME = r"^[A-Za-z][A-Za-z0-9_-]{0,62}$"
 
 Tag = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.:-]{0,62}$")]
