@@ -223,7 +223,8 @@ def _rows(
     """Rows with these columns, a batch at a time; those of some ids, where some are named."""
     import sqlalchemy as sa
 
-    statement = sa.select(*(sa.column(name) for name in names)).select_from(_origin(source))
+    statement: sa.Select[Any] = sa.select(*(sa.column(name) for name in names))
+    statement = statement.select_from(_origin(source))
     if ids is not None:
         statement = statement.where(sa.column(source.columns.id).in_(ids))
     result = connection.execute(statement, execution_options={"yield_per": _BATCH})
