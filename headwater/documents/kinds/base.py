@@ -4,7 +4,7 @@ Knows neither a kind nor sources.yaml.
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
@@ -131,30 +131,46 @@ class Remembered:
 
     def __init__(self) -> None:
         self._listings: dict[str, tuple[object, list[SourceItem]]] = {}
+        self._parts: dict[str, dict[str, tuple[object, list[SourceItem]]]] = {}
 
     def listing(
-        self,
-        name: str,
-        made_of: object,
-        make: Callable[[], Sequence[SourceItem]],
-        *,
-        for_others: bool = True,
+        self, name: str, made_of: object, make: Callable[[], Sequence[SourceItem]]
     ) -> list[SourceItem]:
         """The listing called `name`; made where `made_of` is another than last time.
 
+        Of this process alone: `made_of` may tell a time, which is another moment in another one.
+        """
+        before = self._listings.get(name)
+        if before is None or before[0] != made_of:
+            before = self._listings[name] = (made_of, list(make()))
+        return list(before[1])
+
+    def parts(
+        self,
+        name: str,
+        made_of: Mapping[str, object],
+        make: Callable[[str], Sequence[SourceItem]],
+    ) -> dict[str, list[SourceItem]]:
+        """The parts of the listing called `name`, such as its files; those are made that have changed.
+
         Args:
-            for_others: whether another process may take it. Not where `made_of` tells a time: what
-                this process calls now is another moment there, and after a boot.
+            made_of: what each part is made of: facts that are the same in every process.
         """
         from headwater.documents.kinds import listings
 
-        before = self._listings.get(name)
-        if before is None or before[0] != made_of:
-            items = listings.kept(name, made_of) if for_others else None
-            if items is None:
-                items = list(make())
-                if for_others:
-                    listings.keep(name, made_of, items)
-            before = (made_of, items)
-            self._listings[name] = before
-        return list(before[1])
+        before = self._parts.get(name, {})
+        now = {
+            label: before[label]
+            for label, facts in made_of.items()
+            if label in before and before[label][0] == facts
+        }
+        missing = {label: facts for label, facts in made_of.items() if label not in now}
+        if missing:
+            kept = listings.kept(name, missing)
+            for label, facts in missing.items():
+                now[label] = (facts, kept[label] if label in kept else list(make(label)))
+            # What holds nothing leaves no trace on the disk, and is made by each process.
+            if any(now[label][1] for label in missing.keys() - kept.keys()):
+                listings.keep(name, now)
+        self._parts[name] = now
+        return {label: now[label][1] for label in made_of}

@@ -113,7 +113,7 @@ def list_objects(source: ObjectsSource) -> list[SourceItem]:
     _check_allowed(source)
     every = 60 * source.every_minutes
     made_of = (source.model_dump_json(), int(time.monotonic() // every)) if every else object()
-    return _remembered.listing(source.name, made_of, lambda: _list(source), for_others=False)
+    return _remembered.listing(source.name, made_of, lambda: _list(source))
 
 
 def read_objects(

@@ -3,10 +3,12 @@
 Knows neither files nor databases; a row that makes no document says why.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Literal, Protocol
+from urllib.parse import unquote
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -84,11 +86,38 @@ def listed(source: RowSource, found: Iterable[tuple[Row, SourceItem]]) -> list[S
         places[item.uri] = row.place
         items.append(item)
     if twice:
-        raise HeadwaterError(
-            f"The source {source.name!r} holds ids more than once: {'; '.join(twice)}.",
-            mend="Give each row an id of its own, or name another column with --id-column.",
-        )
+        raise _is_twice(source, twice)
     return items
+
+
+def merged(source: RowSource, parts: Mapping[str, Sequence[SourceItem]]) -> list[SourceItem]:
+    """The items of all files, by the files' paths.
+
+    Raises:
+        HeadwaterError: two files hold one id.
+    """
+    if len(parts) == 1:
+        return [item for part in parts.values() for item in part]
+    items: dict[str, SourceItem] = {}
+    places: dict[str, str] = {}
+    twice: list[str] = []
+    for place, part in parts.items():
+        for item in part:
+            if items.setdefault(item.uri, item) is item:
+                places[item.uri] = place
+            elif len(twice) < _NAMED:
+                id = unquote(item.uri.removeprefix(base_uri(source.name)))
+                twice.append(f"{id!r} ({Path(places[item.uri]).name}, {Path(place).name})")
+    if twice:
+        raise _is_twice(source, twice)
+    return list(items.values())
+
+
+def _is_twice(source: RowSource, twice: Sequence[str]) -> HeadwaterError:
+    return HeadwaterError(
+        f"The source {source.name!r} holds ids more than once: {'; '.join(twice)}.",
+        mend="Give each row an id of its own, or name another column with --id-column.",
+    )
 
 
 def contents(

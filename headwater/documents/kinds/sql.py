@@ -159,7 +159,7 @@ def list_rows(source: SqlSource) -> list[SourceItem]:
     """
     every = 60 * source.every_minutes
     made_of = (source.model_dump_json(), int(time.monotonic() // every)) if every else object()
-    return _remembered.listing(source.name, made_of, lambda: _list(source), for_others=False)
+    return _remembered.listing(source.name, made_of, lambda: _list(source))
 
 
 def read_rows(

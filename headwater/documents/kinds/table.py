@@ -25,6 +25,7 @@ from headwater.documents.kinds.rows import (
     etag_of,
     item_of,
     listed,
+    merged,
     vanished,
 )
 from headwater.errors import HeadwaterError
@@ -77,15 +78,24 @@ class TableSource(Entry):
 
 
 def list_rows(source: TableSource) -> list[SourceItem]:
-    """An item for each row; the etag is the digest of its mapped columns.
+    """An item for each row; the etag is the digest of its mapped columns. Files are read that changed.
 
     Raises:
         HeadwaterError: no file is there, a column is missing, or an id is there twice.
     """
-    files = _files(source)
-    logs = [file.with_name(f"{file.name}-wal") for file in files if source.form == "sqlite"]
-    made_of = (source.model_dump_json(), status_of([*files, *logs]))
-    return _remembered.listing(source.name, made_of, lambda: _list(source, files))
+    entry = source.model_dump_json()
+    made_of: dict[str, object] = {}
+    for file in _files(source):
+        logs = [file.with_name(f"{file.name}-wal")] if source.form == "sqlite" else []
+        made_of[str(file)] = (entry, status_of([file, *logs]))
+    return _remembered.listing(
+        source.name,
+        made_of,
+        lambda: merged(
+            source,
+            _remembered.parts(source.name, made_of, lambda file: _list(source, [Path(file)])),
+        ),
+    )
 
 
 def read_rows(
