@@ -66,6 +66,9 @@ def add(
         str | None, typer.Option(help="Database: environment variable that holds the password.")
     ] = None,
     ref: Annotated[str | None, typer.Option(help="Git: branch or tag; default HEAD.")] = None,
+    token_env: Annotated[
+        str | None, typer.Option(help="Git: environment variable that holds a token.")
+    ] = None,
     option: Annotated[
         list[str] | None,
         typer.Option(help="Store: NAME=VALUE for fsspec, repeatable, such as endpoint_url=URL."),
@@ -81,7 +84,7 @@ def add(
     ] = None,
     allow_private: Annotated[
         list[str] | None,
-        typer.Option(help="Site: host that may have a private address, repeatable."),
+        typer.Option(help="Site, Git: host that may have a private address, repeatable."),
     ] = None,
     contact: Annotated[
         str | None, typer.Option(help="Site: URL or address its servers are told.")
@@ -134,6 +137,7 @@ def add(
         "version": version_column,
         "password_env": password_env,
         "ref": ref,
+        "token_env": token_env,
         "options": dict(map(_option, option)) if option else None,
         "sitemap": sitemap,
         "hosts": host,

@@ -195,8 +195,8 @@ def list_items(source: Source, until: float | None = None) -> list[SourceItem]:
     and times, no bytes.
 
     Args:
-        until: when a look at a web site must stop, of the monotonic clock; without it a look that
-            is due is waited for. The other kinds take no heed of it.
+        until: when a look at a web site or a repository must stop, of the monotonic clock; without it
+            one that is due is waited for. The other kinds take no heed of it.
 
     Raises:
         HeadwaterError: the source is not there. (An empty listing would look as if every document
@@ -208,7 +208,7 @@ def list_items(source: Source, until: float | None = None) -> list[SourceItem]:
         case sql.SqlSource():
             items = sql.list_rows(source)
         case git.GitSource():
-            items = git.list_blobs(source)
+            items = git.list_blobs(source, until)
         case mail.MailSource():
             items = mail.list_messages(source)
         case objects.ObjectsSource():

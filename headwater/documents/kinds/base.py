@@ -39,6 +39,10 @@ MEDIA_TYPES = {
 }
 #: Names of options that hold a secret.
 NAMES_SECRET = re.compile(r"secret|passw|credential|token|(^|_)key$|connection_string", re.I)
+#: A URL that holds a password, as SQLAlchemy and Git find it: there may be a slash in it.
+HOLDS_PASSWORD = re.compile(r"^[^:/]+://[^:/]*:[^@]*@", re.S)
+#: The name of an environment variable.
+VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
 NAME = r"^[A-Za-z][A-Za-z0-9_-]{0,62}$"
 
 Tag = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.:-]{0,62}$")]

@@ -20,7 +20,14 @@ from uuid import UUID
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from headwater.documents.kinds.base import NAMES_SECRET, Entry, ReadError, Remembered
+from headwater.documents.kinds.base import (
+    HOLDS_PASSWORD,
+    NAMES_SECRET,
+    VARIABLE,
+    Entry,
+    ReadError,
+    Remembered,
+)
 from headwater.documents.kinds.rows import (
     Columns,
     Row,
@@ -59,10 +66,7 @@ _FROM_THE_NEXT = frozenset({"mysql", "mariadb"})
 _BATCH = 256
 #: Rows that are asked for by their ids, so many in a statement; more are found by reading all.
 _BY_ID, _IDS = 1_000, 500
-#: As SQLAlchemy finds a password in a URL: it may hold a slash.
-_PASSWORD = re.compile(r"^[^:/]+://[^:/]*:[^@]*@", re.S)
 _URL = re.compile(r"^[A-Za-z][A-Za-z0-9_]*(\+[A-Za-z0-9_]+)?://", re.S)
-_VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
 #: What a query says to people or names, and is no word of SQL.
 _ASIDE = re.compile(
     r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`[^`]*`|\[[^\]\n]*\]|--[^\n]*|/\*.*?\*/", re.S
@@ -89,10 +93,10 @@ class SqlSource(Entry):
         default=None, description="SQLAlchemy's URL of the database, without a password."
     )
     url_env: str | None = Field(
-        default=None, pattern=_VARIABLE, description="The variable that holds the URL instead."
+        default=None, pattern=VARIABLE, description="The variable that holds the URL instead."
     )
     password_env: str | None = Field(
-        default=None, pattern=_VARIABLE, description="The variable that holds the password."
+        default=None, pattern=VARIABLE, description="The variable that holds the password."
     )
     table: str | None = Field(
         default=None, min_length=1, description="A table or view, or `schema.table`."
@@ -117,7 +121,7 @@ class SqlSource(Entry):
         if not _URL.match(value):
             raise ValueError("a URL of SQLAlchemy is needed, as postgresql://user@host/database")
         options = parse_qsl(value.partition("?")[2], keep_blank_values=True)
-        if _PASSWORD.match(value) or any(NAMES_SECRET.search(name) for name, _ in options):
+        if HOLDS_PASSWORD.match(value) or any(NAMES_SECRET.search(name) for name, _ in options):
             raise ValueError(
                 "the password belongs into the environment: name its variable in password_env"
             )
