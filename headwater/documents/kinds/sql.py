@@ -227,7 +227,7 @@ def _rows(
     """Rows with these columns, a batch at a time; those of some ids, where some are named."""
     import sqlalchemy as sa
 
-    statement: sa.Select[Any] = sa.select(*(sa.column(name) for name in names))
+    statement: Any = sa.select(*(sa.column(name) for name in names))
     statement = statement.select_from(_origin(source))
     if ids is not None:
         statement = statement.where(sa.column(source.columns.id).in_(ids))
