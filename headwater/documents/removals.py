@@ -89,9 +89,9 @@ def _is_too_few(source: Entry, had: int, now: int) -> bool:
 
 
 def _refusal(name: str, had: int, now: int) -> HeadwaterError:
-    lists = "none" if now == 0 else f"only {now:,}"
+    lists = "no document" if now == 0 else f"only {now:,} documents"
     return HeadwaterError(
-        f"The source {name!r} lists {lists} of the {had:,} documents that it had; nothing was removed.",
+        f"The source {name!r} lists {lists} where it had {had:,}; nothing is removed.",
         mend="Bring them back, where a disk is not mounted or a file was emptied by mistake. Where they"
         f" are meant to go: `headwater sources allow {name}`, then build again.",
     )

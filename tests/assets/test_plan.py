@@ -27,7 +27,7 @@ def test_a_plan_tells_of_a_loss(
     assert builds._refused(settings, look([source], settings)) == {}
     (folder / "a.md").unlink()
     refused = builds._refused(settings, look([source], settings))
-    assert "lists none of the 1 documents" in refused["my-docs"]
+    assert "lists no document where it had 1" in refused["my-docs"]
     plan = {"stale": ["raw_documents"], "reasons": {}, "deferred": [], "refused": refused}
     BuildView(Console()).plan(plan)
     assert "The build will stop: The source 'my-docs'" in capsys.readouterr().out

@@ -130,7 +130,10 @@ def test_a_loss_is_refused_and_allowed(home: Path) -> None:
     update_raw(lake, sources, ["00"], 1, 2**20)
     assert run("allow", "my_docs") == {"name": "my-docs", "documents": 1, "removed": 0}
     document.unlink()
-    assert "lists none of the 1" in refusals(lake, sources, {"my-docs": 0})["my-docs"].what
+    assert (
+        "lists no document where it had 1"
+        in refusals(lake, sources, {"my-docs": 0})["my-docs"].what
+    )
     assert run("allow", "my-docs") == {"name": "my-docs", "documents": 0, "removed": 1}
     assert refusals(lake, sources, {"my-docs": 0}) == {}
     assert update_raw(lake, sources, ["00"], 1, 2**20).removed == 1
