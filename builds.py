@@ -32,7 +32,9 @@ from assets.partitions import shard_range_tags
 from assets.sources import source_entries
 from definitions import defs
 from headwater import versions
+from headwater.documents import removals
 from headwater.documents.content import describe
+from headwater.documents.sources import asset_name
 from headwater.errors import HeadwaterError
 from headwater.files import write_atomic
 from headwater.lake import Lake
@@ -40,7 +42,7 @@ from headwater.settings import Settings
 from resources import backfills
 from resources.failures import root_message
 from resources.workers import dead_worker, own_tag
-from sensors.arrivals import look
+from sensors.arrivals import Arrival, look
 
 #: Rebuilt by a decision to retrain, not because a document changed.
 TRAINING = ("sft_dataset", "lora_adapter")
@@ -78,6 +80,8 @@ class Plan:
     deferred: tuple[str, ...]
     reasons: dict[str, str]
     observed: tuple[dg.AssetObservation, ...] = field(repr=False)
+    #: Sources that lost too many documents to be read, and what the build will say of each.
+    refused: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(kw_only=True)
@@ -122,6 +126,7 @@ def plan(settings: Settings, *, train: bool = False) -> dict[str, Any]:
         "stale": list(found.stale),
         "deferred": list(found.deferred),
         "reasons": found.reasons,
+        "refused": found.refused,
     }
 
 
@@ -260,7 +265,8 @@ def _plan(instance: dg.DagsterInstance, settings: Settings, *, train: bool) -> P
     resolver = CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance))
     reasons: dict[str, str] = {}
     observed = []
-    for arrival in look(source_entries, settings):
+    arrivals = look(source_entries, settings)
+    for arrival in arrivals:
         known = resolver.get_current_data_version(arrival.event.asset_key)
         if known.value != arrival.event.data_version:
             observed.append(arrival.event)
@@ -290,8 +296,22 @@ def _plan(instance: dg.DagsterInstance, settings: Settings, *, train: bool) -> P
     if not must_train and {"vector_index", "prompt"} & set(stale):
         deferred = list(TRAINING)
     return Plan(
-        stale=tuple(stale), deferred=tuple(deferred), reasons=reasons, observed=tuple(observed)
+        stale=tuple(stale),
+        deferred=tuple(deferred),
+        reasons=reasons,
+        observed=tuple(observed),
+        refused=_refused(settings, arrivals) if "raw_documents" in stale else {},
     )
+
+
+def _refused(settings: Settings, arrivals: Sequence[Arrival]) -> dict[str, str]:
+    found = {each.name: each.event.metadata for each in arrivals}
+    listed = {
+        source.name: int(str(found[asset_name(source)]["documents"].value))
+        for source in source_entries
+    }
+    refusals = removals.refusals(Lake(settings.lake), source_entries, listed)
+    return {name: str(error) for name, error in refusals.items()}
 
 
 def _causes(

@@ -61,6 +61,8 @@ class BuildView:
         for name in found["stale"]:
             reason = found["reasons"].get(name, "an input may change")
             self.console.print(f"  {escape(name)}  [dim]{escape(reason)}[/dim]")
+        for error in found["refused"].values():
+            self.console.print(f"[red]The build will stop[/red]: {escape(error)}")
         self._deferred(found)
 
     def summary(self, result: dict[str, Any]) -> None:

@@ -14,7 +14,8 @@ from headwater.documents.sources import Source, asset_name, list_items, listing_
 from headwater.serving.verdict_log import left_out, verdicts_digest
 from headwater.settings import Settings
 
-#: Seconds that one tick may look at web sites; the next one goes on. Dagster ends a tick after 60.
+#: Seconds that one tick may look at web sites and repositories; the next one goes on. Dagster ends a
+#: tick after 60, which tables, databases, archives and stores that take longer to list run into.
 _PATIENCE = 20.0
 
 
@@ -39,7 +40,7 @@ def look(
     """Every input as it is now; listings are read, documents are not.
 
     Args:
-        until: when looks at web sites must stop, of the monotonic clock.
+        until: when looks at web sites and repositories must stop, of the monotonic clock.
     """
     questions = dg.AssetObservation(
         asset_key="golden_questions",
