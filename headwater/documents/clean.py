@@ -70,7 +70,7 @@ _RECORD = ["uri", "source", "shard", "title", "language", "text", "headings", "l
 _RECORD += ["access", "input_digest", "digest"]
 _COLUMNS = [column.name for column in fields(CleanDocument)]
 #: Characters that the language is told from, and the fewest letters that tell it.
-_SAMPLE_CHARS, _FEWEST_LETTERS = 4000, 24
+_SAMPLE_CHARS, _FEWEST_LETTERS = 2000, 24
 #: Reasons that depend on a document's whole shard, where a suite is to quarantine.
 FAILED, FAILED_SHARD = "failed_expectation", "failed_shard"
 #: What is done about a text that fails heuristics of quality: nothing, a note, or quarantine.
@@ -474,7 +474,7 @@ def _outcomes(documents: Sequence[Unparsed], pool: ParserPool) -> Iterator[Parse
     A program is started from here, under limits of its own: a confined process may start none. It
     gets what such a process has looked at.
     """
-    for each, outcome in zip(documents, pool.map(documents), strict=True):
+    for each, outcome in zip(documents, pool.stream(documents), strict=True):
         if not (isinstance(outcome, Rejected) and outcome.reason == NEEDS_PROGRAM):
             yield outcome
             continue

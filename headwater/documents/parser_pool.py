@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,7 +114,11 @@ class ParserPool:
             child.end()
 
     def map(self, documents: Sequence[Unparsed]) -> list[Parsed | Rejected]:
-        """Parse documents; the outcomes are in their order.
+        """`stream`, when all of it is there."""
+        return list(self.stream(documents))
+
+    def stream(self, documents: Sequence[Unparsed]) -> Iterator[Parsed | Rejected]:
+        """Parse documents; the outcomes are in their order, and the children work ahead.
 
         A document whose parser dies, runs out of time or of memory is rejected as
         `parser_crashed`, `parser_timeout` or `parser_memory`.
@@ -123,35 +127,49 @@ class ParserPool:
             HeadwaterError: no child can be started.
         """
         if not documents:
-            return []
+            return
         found: list[Parsed | Rejected | None] = [None] * len(documents)
         pending = deque(range(len(documents)))
+        news = threading.Condition()
 
         def work() -> None:
-            while True:
-                try:
-                    index = pending.popleft()
-                except IndexError:
-                    return
-                found[index] = self._parse(documents[index])
+            try:
+                while True:
+                    try:
+                        index = pending.popleft()
+                    except IndexError:
+                        return
+                    found[index] = self._parse(documents[index])
+                    with news:
+                        news.notify()
+            finally:  # one that could not start a child has something to say, too
+                with news:
+                    news.notify()
 
         if self._threads is None:
             self._threads = ThreadPoolExecutor(self._most, thread_name_prefix="parser")
         at_work: set[Future[None]] = {self._threads.submit(work)}
+        begun = time.monotonic()
         try:
-            while at_work:
-                done, at_work = wait(at_work, timeout=HELP_AFTER)
-                for each in done:
-                    each.result()
-                if pending and 0 < len(at_work) < self._most:
-                    at_work.add(self._threads.submit(work))
+            for index in range(len(documents)):
+                while (outcome := found[index]) is None:
+                    with news:
+                        if found[index] is None and not any(each.done() for each in at_work):
+                            news.wait(HELP_AFTER)
+                    for each in [each for each in at_work if each.done()]:
+                        each.result()
+                        at_work.discard(each)
+                    assert at_work or found[index] is not None, "every document has an outcome"
+                    late = time.monotonic() - begun >= HELP_AFTER * len(at_work)
+                    if late and pending and len(at_work) < self._most:
+                        at_work.add(self._threads.submit(work))
+                found[index] = None
+                yield outcome
+            wait(at_work)  # on their way out
         finally:
             pending.clear()
-            if at_work:  # interrupted, or another thread could not start a child
-                self.close()
-        outcomes = [outcome for outcome in found if outcome is not None]
-        assert len(outcomes) == len(documents), "every document has an outcome"
-        return outcomes
+            if not all(each.done() for each in at_work):
+                self.close()  # interrupted, or another thread could not start a child
 
     def _parse(self, document: Unparsed) -> Parsed | Rejected:
         """Parse one document, twice where the first child may have been at fault."""
