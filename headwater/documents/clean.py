@@ -63,6 +63,8 @@ OUTPUT = Output(
 _LIGHT = ["uri", "source", "shard", "media_type", "licence", "digest"]
 _RECORD = ["uri", "source", "shard", "title", "language", "text", "headings", "licence"]
 _RECORD += ["access", "input_digest", "digest"]
+#: What a row of quarantine has of its document's.
+_KNOWN, _TOLD = ("uri", "source", "shard", "input_digest"), ("licence", "access")
 #: Characters that the language is told from, and the fewest letters that tell it.
 _SAMPLE_CHARS, _FEWEST_LETTERS = 4000, 24
 #: Reasons that depend on a document's whole shard, where a suite is to quarantine.
@@ -179,6 +181,9 @@ def clean_documents(
                 zip(table["uri"].to_pylist(), table["input_digest"].to_pylist(), strict=True)
             )
             work = _compare(shard, digests, held, in_quarantine, limits)
+            if work.refused:  # rows older than these columns get them
+                told = {row["uri"]: {name: row[name] for name in _TOLD} for row in present}
+                work.refused = [row | told[row["uri"]] for row in work.refused]
             if work.changed:
                 yield work, _blocks(lake, work, apart=executor.apart)
             else:
@@ -343,7 +348,7 @@ def _cleaned(how: Cleaning, rows: Sequence[dict[str, Any]], *, pool: ParserPool)
     accepted: list[dict[str, Any]] = []
     refused: list[Quarantined] = []
     for row, parsed in zip(rows, _outcomes(documents, pool), strict=True):
-        base = {name: row[name] for name in ("uri", "source", "shard", "input_digest")}
+        base = {name: row[name] for name in (*_KNOWN, *_TOLD)}
         if isinstance(parsed, Rejected):
             reason, detail = parsed.reason, parsed.detail
             if how.personal and how.personal.redact:  # it may quote the document
@@ -351,7 +356,6 @@ def _cleaned(how: Cleaning, rows: Sequence[dict[str, Any]], *, pool: ParserPool)
             base["input_digest"] = _refusal_digest(base["input_digest"], reason, pool.limits)
             refused.append(Quarantined(**base, stage="clean", reason=reason, detail=detail))
             continue
-        base |= {name: row[name] for name in ("licence", "access")}
         outcome = _judged(parsed, base, how.quality_filter, how.personal)
         if isinstance(outcome, Quarantined):
             refused.append(outcome)
@@ -373,9 +377,8 @@ def _judged(
         parsed, counts = screen(parsed, personal, language)
     failed = [] if quality_filter == "off" else findings(parsed.text, language)
     if failed and quality_filter == "filter":
-        known = {name: base[name] for name in ("uri", "source", "shard", "input_digest")}
         detail = "; ".join(map(str, failed))
-        return Quarantined(**known, stage="filter", reason=failed[0].name, detail=detail)
+        return Quarantined(**base, stage="filter", reason=failed[0].name, detail=detail)
     return CleanDocument(
         **base,
         title=parsed.title,
@@ -397,7 +400,7 @@ def _turned_away(
 
     Asked of all that the shard would hold, so the answer depends on nothing that was before.
     """
-    columns = list(DOCUMENT_COLUMNS)
+    columns = [*DOCUMENT_COLUMNS, "access"]
     stored = lake.read("clean_documents", columns=columns, where={"shard": [shard]})
     stored = stored.filter(pc.is_in(stored["uri"], pa.array(sorted(keep), pa.string())))
     table = pa.concat_tables([stored, new.select(columns)]).sort_by("uri")
@@ -405,7 +408,7 @@ def _turned_away(
         return
     found = broken(rules, document_table(table, rules))
     together = f"all of shard {shard}: {'; '.join(found.together)}" if found.together else ""
-    for row in table.select(["uri", "source", "shard", "input_digest"]).to_pylist():
+    for row in table.select([*_KNOWN, *_TOLD]).to_pylist():
         if together or row["uri"] in found.documents:
             yield Quarantined(
                 **row,
