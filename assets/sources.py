@@ -6,6 +6,8 @@ A source's data version is the digest of its listing, so that listing decides wh
 bytes are read only where the listing changed.
 """
 
+import re
+
 import dagster as dg
 
 from assets.policies import DATA, ML
@@ -18,6 +20,15 @@ from headwater.documents.sources import (
 )
 from headwater.settings import Settings
 
+#: What Dagster takes as the value of a tag. An observed source has tags, and no owners.
+_TAG = re.compile(r"[A-Za-z0-9_.-]{1,63}")
+
+
+def _tag(owner: str) -> str:
+    """An owner as a tag: a team's name, or our own team where that says it in other letters."""
+    name = owner.removeprefix("team:")
+    return name if _TAG.fullmatch(name) else DATA.removeprefix("team:")
+
 
 def _observed(source: Source) -> dg.SourceAsset:
     @dg.observable_source_asset(
@@ -28,8 +39,9 @@ def _observed(source: Source) -> dg.SourceAsset:
             "kind": source.kind,
             "licence": source.licence,
             "access": ", ".join(source.access) or "none",
+            "owner": source.owner or DATA,
         },
-        tags={"owner": DATA.removeprefix("team:")},
+        tags={"owner": _tag(source.owner or DATA)},
     )
     def observe() -> dg.ObserveResult:
         items = list_items(source)

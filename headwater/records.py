@@ -126,6 +126,8 @@ class Quarantined:
     reason: str  # a code: "empty", "encrypted_pdf", ...
     detail: str
     input_digest: str
+    licence: str | None = None  # the document's; None in rows older than the column
+    access: tuple[str, ...] | None = None  # tags in order, None where there are none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,6 +198,8 @@ class TrainingRow:
     context: tuple[str, ...]  # chunk ids in the order the prompt shows them
     split: str  # "train" or "validation"
     trace: str | None = None  # of a correction: the request whose answer it corrects
+    licence: str | None = None  # of the document at `uri`
+    access: tuple[str, ...] | None = None  # its tags
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

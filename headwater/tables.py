@@ -69,6 +69,18 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("reason", _text),
             ("detail", _text),
             ("input_digest", _text),
+            ("licence", _text),
+            ("access", _TAGS),
+        ]
+    ),
+    "tombstones": pa.schema(
+        [
+            ("uri", _text),
+            ("source", _text),
+            ("shard", _text),
+            ("licence", _text),
+            ("access", _TAGS),
+            ("reason", _text),
         ]
     ),
     "duplicates": pa.schema(
@@ -131,6 +143,8 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("context", pa.list_(_text)),
             ("split", _text),
             ("trace", _text),
+            ("licence", _text),
+            ("access", _TAGS),
         ]
     ),
     "preference_pairs": pa.schema(
@@ -193,6 +207,6 @@ SCHEMAS: dict[str, pa.Schema] = {
 #: Tables whose rows are bucketed, and the column that does it.
 PARTITIONED = {
     "raw_documents": "shard", "clean_documents": "shard", "quarantine": "shard",
-    "document_shards": "shard", "chunk_embeddings": "shard", "requests": "day",
-    "feedback": "day",
+    "tombstones": "shard", "document_shards": "shard", "chunk_embeddings": "shard",
+    "requests": "day", "feedback": "day",
 }  # fmt: skip

@@ -1,7 +1,8 @@
 """Versions of the lake's tables: what changed between two, what one held, and going back to one.
 
 Knows tables and files, not stages, runs or releases. A restored table is held: stages leave it as it
-is until it is told to follow its inputs again (docs/adr/0010).
+is until it is told to follow its inputs again (docs/adr/0010). Tombstones have versions like any table
+and are never put back: what was said of a document outlives it, and its tags decide what becomes of that.
 """
 
 from collections import Counter
@@ -15,6 +16,7 @@ from headwater.files import read_json, write_json
 from headwater.lake import Commit, Lake
 from headwater.records import digest_of
 from headwater.tables import PARTITIONED, SCHEMAS
+from headwater.tombstones import KEPT, RESTORED, Burial
 
 #: What an index is made from, in the order in which it is made.
 DOCUMENTS = (
@@ -25,6 +27,7 @@ HOLDABLE = ("raw_documents", "clean_documents", "document_shards")
 #: Why another is not put back alone, and what to do.
 _NOT_ALONE = {
     "quarantine": "It belongs to raw_documents and clean_documents: use --as-of, --run or --release.",
+    "tombstones": "Tags outlive their documents: tombstones only follow what comes and goes.",
     "duplicates": "It is found anew from clean_documents: restore that, and build.",
     "chunk_embeddings": "A vector is named by its text: restore document_shards, and build.",
     "golden_set": "It is made from golden.yaml and the documents: put those back, and build.",
@@ -38,6 +41,7 @@ _IDENTITY: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "raw_documents": (("uri",), ("digest",)),
     "clean_documents": (("uri",), ("digest",)),
     "quarantine": (("stage", "uri"), ("reason", "input_digest")),
+    "tombstones": (("uri",), ("licence", "access", "reason")),
     "duplicates": (("uri",), ("survivor", "kind")),
     "document_shards": (("id",), ("digest",)),
     "chunk_embeddings": (("embed_digest", "model"), ("embed_digest",)),
@@ -256,7 +260,7 @@ def restore(
     """Put tables back to versions, and hold the first of them there; what follows it, follows.
 
     Nothing is changed where a file of any of these versions is gone. Killed in between, the same
-    again finishes it: the hold is set first.
+    again finishes it: the hold is set first, and tombstones of what goes before anything does.
 
     Args:
         tell: called with what was restored while nobody else may write.
@@ -272,6 +276,7 @@ def restore(
         others = {name: hold for name, hold in lake.holds().items() if name not in targets}
         since = datetime.now(UTC).isoformat(timespec="seconds")
         lake.set_holds(others | {held: {"version": targets[held], "since": since, "why": why}})
+        _bury_what_goes(lake, targets)
         restored = []
         for table, version in targets.items():
             new = lake.restore(table, version)
@@ -306,6 +311,24 @@ def follow(lake: Lake, table: str, *, tell: Callable[[str], None] = lambda _: No
 def as_row(commit: Commit) -> dict[str, Any]:
     """A version as plain JSON."""
     return {**asdict(commit), "time": commit.time.isoformat(timespec="milliseconds")}
+
+
+def _bury_what_goes(lake: Lake, targets: Mapping[str, int]) -> None:
+    """Keep the tags of documents that were not there then, or had fewer tags."""
+    burial = Burial(lake)
+    for table in ("raw_documents", "quarantine"):
+        if table not in targets:
+            continue
+        old = lake.read(table, columns=["uri", "access"], version=targets[table])
+        then = {row["uri"]: set(row["access"] or ()) for row in old.to_pylist()}
+        now = lake.read(table, columns=KEPT).to_pylist()
+        lost = [
+            row
+            for row in now
+            if row["uri"] not in then or not then[row["uri"]].issuperset(row["access"] or ())
+        ]
+        burial.add(lost, RESTORED)
+    burial.commit()
 
 
 def _at(history: Sequence[Commit], moment: datetime) -> int | None:

@@ -16,6 +16,8 @@ ROW = {
     "id": "1", "kind": "heading", "question": "q", "answer": "a", "chunk_id": "c", "uri": "u",
     "context": ["c"], "split": "train",
 }  # fmt: skip
+#: Columns that the row lacks.
+NOTHING = dict.fromkeys(("trace", "licence", "access"))
 
 
 @pytest.fixture
@@ -33,7 +35,7 @@ def columns(lake: Lake, name: str) -> set[str]:
 
 
 def test_a_column_that_is_new_reads_as_null(lake: Lake) -> None:
-    assert lake.read("sft_dataset").to_pylist() == [{**ROW, "trace": None}]
+    assert lake.read("sft_dataset").to_pylist() == [{**ROW, **NOTHING}]
     assert lake.read("sft_dataset", columns=["trace", "id"]).to_pydict() == {
         "trace": [None],
         "id": ["1"],
@@ -51,7 +53,7 @@ def test_ensuring_adds_the_column_once_and_keeps_the_rows(lake: Lake) -> None:
     lake.ensure(["sft_dataset"])
     assert lake.version("sft_dataset") == version
     assert "trace" in columns(lake, "sft_dataset")
-    assert lake.read("sft_dataset").to_pylist() == [{**ROW, "trace": None}]
+    assert lake.read("sft_dataset").to_pylist() == [{**ROW, **NOTHING}]
 
 
 def test_what_the_engine_has_not_finished_goes_a_day_later(lake: Lake) -> None:

@@ -164,6 +164,18 @@ def test_all_document_tables_go_back_to_an_index_or_a_run(corpus: Corpus, tmp_pa
     assert raw.processed == clean.processed == shards.processed == 0, "all of it is made already"
     assert publish(corpus, tmp_path) == first
 
+    def gone() -> dict[str, str]:
+        rows = corpus.rows("tombstones")
+        return {row["uri"].removeprefix("docs:///"): row["reason"] for row in rows}
+
+    # Tombstones are not put back: they follow what comes and goes.
+    assert gone() == {"new.md": "restored", "tides.md": "removed"}
+    changes = versions.diff(corpus.lake, "tombstones", 0, newest(corpus.lake, "tombstones"))
+    assert names(changes.added) == ["new.md", "tides.md"]
+    versions.follow(corpus.lake, "raw_documents")
+    corpus.raw()
+    assert gone() == {"tides.md": "removed"}
+
 
 def test_a_version_that_was_vacuumed_is_refused_and_nothing_changes(corpus: Corpus) -> None:
     corpus.build()
@@ -179,7 +191,14 @@ def test_a_version_that_was_vacuumed_is_refused_and_nothing_changes(corpus: Corp
 
 
 def test_tables_that_mean_nothing_alone_say_what_to_do() -> None:
-    for table in ("requests", "quarantine", "chunk_embeddings", "golden_set", "nothing"):
+    for table in (
+        "requests",
+        "quarantine",
+        "tombstones",
+        "chunk_embeddings",
+        "golden_set",
+        "nothing",
+    ):
         with pytest.raises(HeadwaterError) as error:
             versions.check_alone(table)
         assert error.value.mend

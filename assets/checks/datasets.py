@@ -45,13 +45,19 @@ def _no_leaks(leaks: Sequence[firewall.Leak]) -> dg.AssetCheckResult:
 
 @dg.asset_check(asset=sft_dataset, blocking=True)
 def no_restricted_rows(lake: LakeResource) -> dg.AssetCheckResult:
-    """No training row is made of a document tagged `restricted`, or shows one; read back."""
+    """No training row is made of a document tagged `restricted`, or shows one; read back.
+
+    Nor is one a correction of an answer that was given from one, also where that is gone by now.
+    """
     return _none_restricted(lake, "sft_dataset")
 
 
 @dg.asset_check(asset=preference_pairs, blocking=True)
 def no_restricted_pairs(lake: LakeResource) -> dg.AssetCheckResult:
-    """No pair shows a document tagged `restricted`; read back from the table."""
+    """No pair shows a document tagged `restricted`; read back from the table.
+
+    Nor was an answer of one given from one, also where that is gone by now.
+    """
     return _none_restricted(lake, "preference_pairs")
 
 

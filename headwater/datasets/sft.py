@@ -32,7 +32,9 @@ ROUND_TRIP = 5
 #: With fewer rows than this, rows of kind "location" are added.
 FEWEST = 24
 _KINDS = ("signature", "definition", "heading", "detail")
-_COLUMNS = ["id", "uri", "ordinal", "title", "heading", "text", "embed_digest"]
+_COLUMNS = ["id", "uri", "ordinal", "title", "heading", "text", "embed_digest", "licence", "access"]
+#: Columns that tell of a row's document, and are no part of the row's name: they teach nothing.
+_TOLD = ("licence", "access")
 
 #: (heading, text) -> a question that the text answers, or None.
 Ask = Callable[[str, str], str | None]
@@ -145,10 +147,17 @@ def answered(lake: Lake, asked: Sequence[str], retriever: Retrieves) -> list[tup
 def read_rows(lake: Lake) -> list[TrainingRow]:
     """The rows of the table, in order of id."""
     rows = lake.read("sft_dataset").to_pylist()
-    return sorted(
-        (TrainingRow(**{**row, "context": tuple(row["context"])}) for row in rows),
-        key=lambda row: row.id,
+    found = (
+        TrainingRow(
+            **{
+                **row,
+                "context": tuple(row["context"]),
+                "access": tuple(row["access"]) if row["access"] else None,
+            }
+        )
+        for row in rows
     )
+    return sorted(found, key=lambda row: row.id)
 
 
 def _chunk_rows(lake: Lake, restricted: frozenset[str]) -> list[dict[str, Any]]:
@@ -300,8 +309,18 @@ def _row(candidate: _Candidate) -> TrainingRow:
         context=(chunk["id"],),
         split=_split(chunk["uri"]),
         trace=candidate.trace,
+        licence=chunk["licence"],
+        access=tuple(chunk["access"]) if chunk["access"] else None,
     )
-    return replace(row, id=digest_of(asdict(row)))
+    return _named(row)
+
+
+def _named(row: TrainingRow) -> TrainingRow:
+    """The row, named by what it teaches."""
+    taught = {
+        name: value for name, value in asdict(replace(row, id="")).items() if name not in _TOLD
+    }
+    return replace(row, id=digest_of(taught))
 
 
 def _with_context(
@@ -329,8 +348,7 @@ def _with_context(
         ]
         if place is None:
             context = [*context[: top_k - 1], row.chunk_id]
-        whole = replace(row, id="", context=tuple(context))
-        shown.append(replace(whole, id=digest_of(asdict(whole))))
+        shown.append(_named(replace(row, context=tuple(context))))
     return shown
 
 

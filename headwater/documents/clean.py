@@ -65,10 +65,12 @@ OUTPUT = Output(
     where_given=("access", "personal_data"),
 )
 _LIGHT = ["uri", "source", "shard", "media_type", "licence", "digest"]
-_STORED = ["uri", "source", "shard", "input_digest", "digest"]
+_STORED = ["uri", "source", "shard", "licence", "access", "input_digest", "digest"]
 _RECORD = ["uri", "source", "shard", "title", "language", "text", "headings", "licence"]
 _RECORD += ["access", "input_digest", "digest"]
 _COLUMNS = [column.name for column in fields(CleanDocument)]
+#: What a row of quarantine has of its document's.
+_KNOWN, _TOLD = ("uri", "source", "shard", "input_digest"), ("licence", "access")
 #: Characters that the language is told from, and the fewest letters that tell it.
 _SAMPLE_CHARS, _FEWEST_LETTERS = 2000, 24
 #: Reasons that depend on a document's whole shard, where a suite is to quarantine.
@@ -200,6 +202,9 @@ def clean_documents(
             entries = left_out.get(shard, ())
             out = refusals(table, entries)
             work = _compare(shard, digests, held, in_quarantine, limits, entries=entries, out=out)
+            if work.refused:  # rows older than these columns get them
+                told = {row["uri"]: {name: row[name] for name in _TOLD} for row in present}
+                work.refused = [row | told[row["uri"]] for row in work.refused]
             if work.changed:
                 yield work, _blocks(lake, work, apart=executor.apart)
             else:
@@ -385,7 +390,7 @@ def _cleaned(how: Cleaning, rows: Sequence[dict[str, Any]], *, pool: ParserPool)
     refused: list[Quarantined] = []
     notes: list[tuple[str, str]] = []
     for row, parsed in zip(rows, _outcomes(documents, pool), strict=True):
-        base = {name: row[name] for name in ("uri", "source", "shard", "input_digest")}
+        base = {name: row[name] for name in (*_KNOWN, *_TOLD)}
         policy = how.personal.of(row["source"])
         if isinstance(parsed, Rejected):
             reason, detail = parsed.reason, parsed.detail
@@ -395,7 +400,6 @@ def _cleaned(how: Cleaning, rows: Sequence[dict[str, Any]], *, pool: ParserPool)
             refused.append(Quarantined(**base, stage="clean", reason=reason, detail=detail))
             continue
         notes += [(row["uri"], note) for note in parsed.notes]
-        base |= {name: row[name] for name in ("licence", "access")}
         outcome = _judged(parsed, base, how.quality_filter, policy)
         if isinstance(outcome, Quarantined):
             refused.append(outcome)
@@ -426,9 +430,8 @@ def _judged(
         parsed, counts = screen(parsed, personal, language)
     failed = [] if quality_filter == "off" else findings(parsed.text, language)
     if failed and quality_filter == "filter":
-        known = {name: base[name] for name in ("uri", "source", "shard", "input_digest")}
         detail = "; ".join(map(str, failed))
-        return Quarantined(**known, stage="filter", reason=failed[0].name, detail=detail)
+        return Quarantined(**base, stage="filter", reason=failed[0].name, detail=detail)
     return CleanDocument(
         **base,
         title=parsed.title,
@@ -450,7 +453,7 @@ def _turned_away(
 
     Asked of all that the shard would hold, so the answer depends on nothing that was before.
     """
-    columns = list(DOCUMENT_COLUMNS)
+    columns = [*DOCUMENT_COLUMNS, "access"]
     stored = lake.read("clean_documents", columns=columns, where={"shard": [shard]})
     stored = stored.filter(pc.is_in(stored["uri"], pa.array(sorted(keep), pa.string())))
     table = pa.concat_tables([stored, new.select(columns)]).sort_by("uri")
@@ -458,7 +461,7 @@ def _turned_away(
         return
     found = broken(rules, document_table(table, rules))
     together = f"all of shard {shard}: {'; '.join(found.together)}" if found.together else ""
-    for row in table.select(["uri", "source", "shard", "input_digest"]).to_pylist():
+    for row in table.select([*_KNOWN, *_TOLD]).to_pylist():
         if together or row["uri"] in found.documents:
             yield Quarantined(
                 **row,

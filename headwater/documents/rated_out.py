@@ -49,7 +49,7 @@ def refused(row: dict[str, Any], entry: RatedOut) -> Quarantined:
     Its input digest names the verdict's text, too: without the verdict it does not stand.
 
     Args:
-        row: with the document's `uri`, `source`, `shard` and `input_digest`.
+        row: with the document's `uri`, `source`, `shard`, `licence`, `access` and `input_digest`.
     """
     return Quarantined(
         uri=row["uri"],
@@ -59,6 +59,8 @@ def refused(row: dict[str, Any], entry: RatedOut) -> Quarantined:
         reason=RATED_OUT,
         detail=entry.detail,
         input_digest=_name(row["input_digest"], entry),
+        licence=row["licence"],
+        access=row["access"],
     )
 
 
@@ -86,7 +88,7 @@ def refusals(rows: pa.Table, entries: Sequence[RatedOut]) -> list[Quarantined]:
     if not entries:
         return []
     known = {(each.uri, each.digest): each for each in entries}
-    light = ["uri", "source", "shard", "input_digest", "digest"]
+    light = ["uri", "source", "shard", "licence", "access", "input_digest", "digest"]
     return [
         refused(row, known[name])
         for row in rows.select(light).to_pylist()

@@ -1,6 +1,7 @@
 """`raw_documents`: the bytes of every document, read again only where its listing changed.
 
-Knows nothing about formats. An item that cannot be read is quarantined under stage "raw".
+Knows nothing about formats. An item that cannot be read is quarantined under stage "raw". A document
+that leaves the table has a tombstone.
 """
 
 import logging
@@ -10,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from headwater.documents import removals
 from headwater.documents.kinds.base import ReadError
@@ -27,9 +29,19 @@ from headwater.documents.stage import (
     write_quarantine,
 )
 from headwater.errors import HeadwaterError
-from headwater.lake import Lake, rows_to_table, sole_writer
+from headwater.lake import Lake, Snapshot, rows_to_table, sole_writer
 from headwater.progress import track
 from headwater.records import Quarantined, SourceItem, digest_bytes, digest_of, shard_of
+from headwater.tombstones import (
+    KEPT,
+    MOVED,
+    REFUSED,
+    REMOVED,
+    SOURCE_REMOVED,
+    Burial,
+    buried,
+    take_out,
+)
 
 STAGE_VERSION = "raw/1"
 #: Columns that name the content; the etag does not, it may differ on another machine.
@@ -68,9 +80,15 @@ def update_raw(
     # Shards beyond the number in force are left from a higher one: empty them.
     beyond = {shard for shard in held_shards(lake, "raw_documents") if int(shard, 16) >= n_shards}
     shards = sorted({*shards, *beyond})
-    works = _compare(lake, listing, shards, max_bytes)
+    before = lake.snapshot("raw_documents")
+    works = _compare(lake, before, listing, shards, max_bytes)
 
-    writer = ShardWriter(lake, "raw_documents")
+    # One order: the tombstones, the rows, the quarantine, and last the tombstones that are no longer
+    # needed. Killed in between, a document may have both a row and a tombstone, which does no harm
+    # and is put right by the next run; it never has neither, which would lose its tags.
+    burial, names = Burial(lake), {source.name for source in sources}
+    writer = ShardWriter(lake, "raw_documents", first=burial.commit)
+    graves, back = buried(lake) | _astray(works, n_shards), set[str]()
     with Spool(lake, "raw_documents") as spool:
         refused = _read_in_one_pass(sources, works, spool, max_bytes)
         for shard in track(shards, what="reading documents"):
@@ -86,16 +104,22 @@ def update_raw(
                         rows.append(_whole_row(row, content))
             work.rejected += refused.pop(shard, [])
             new = pa.concat_tables([spool.take(shard), rows_to_table("raw_documents", rows)])
-            gone = work.stored - work.keep
-            work.count.removed = len(gone.difference(new["uri"].to_pylist()))
+            gone, uris = work.stored - work.keep, set(new["uri"].to_pylist())
+            work.count.removed = len(gone - uris)
             work.count.quarantined = len(work.rejected)
+            back |= (graves & work.keep) | (graves & uris)
+            _bury(burial, before, shard, gone - uris, work, names=names, n_shards=n_shards)
             if len(new) or gone:
                 writer.replace(shard, work.keep, new)
             # Only what is written below is needed from here on.
             work.keep, work.stored, work.changed = set(), set(), {}
+            work.unlisted, work.dropped = set(), []
             listing.pop(shard, None)
+    writer.flush()
+    burial.commit()  # of documents that were in quarantine alone
     rejected = [row for work in works.values() for row in work.rejected]
     write_quarantine(lake, "raw", shards, rejected)
+    take_out(lake, back)
     stats = stage_stats(writer, OUTPUT, {shard: work.count for shard, work in works.items()})
     removals.settle(lake, sources, listed)
     return stats
@@ -110,10 +134,14 @@ class _Work:
     keep: set[str] = field(default_factory=set)
     changed: dict[str, tuple[Source, list[SourceItem]]] = field(default_factory=dict)
     rejected: list[dict[str, Any]] = field(default_factory=list)
+    #: Stored documents that nothing lists in this shard, and rows of quarantine of such.
+    unlisted: set[str] = field(default_factory=set)
+    dropped: list[dict[str, Any]] = field(default_factory=list)
 
 
 def _compare(
     lake: Lake,
+    before: Snapshot,
     listing: dict[str, list[tuple[SourceItem, Source]]],
     shards: Sequence[str],
     max_bytes: int,
@@ -121,27 +149,83 @@ def _compare(
     """Compare the listing with the rows that are stored, a shard at a time."""
     in_quarantine = quarantined(lake, "raw", shards)
     works: dict[str, _Work] = {}
-    for shard, table in lake.snapshot("raw_documents").partitions(shards, _LIGHT):
+    refused: dict[str, list[dict[str, Any]]] = {}
+    for entry in in_quarantine.values():
+        refused.setdefault(entry["shard"], []).append(entry)
+    for shard, table in before.partitions(shards, _LIGHT):
         work = works[shard] = _Work()
         stored = {row["uri"]: row for row in table.to_pylist()}
+        listed = set[str]()
         for item, source in listing.get(shard, ()):
             work.count.seen += 1
+            listed.add(item.uri)
             row = _light_row(item, source, shard)
-            before = in_quarantine.get(item.uri)
-            if before is not None and before["reason"] in _PASSING:
-                before = None
+            turned = in_quarantine.get(item.uri)
+            if turned is not None and turned["reason"] in _PASSING:
+                turned = None
             if stored.get(item.uri) == row:
                 work.count.reused += 1
                 work.keep.add(item.uri)
-            elif before is not None and before["input_digest"] == _refusal(row, max_bytes):
+            elif turned is not None and turned["input_digest"] == _refusal(row, max_bytes):
                 work.count.reused += 1
-                work.rejected.append(before)
+                # Rows older than these columns get them.
+                told = {name: row[name] for name in ("licence", "access")}
+                work.rejected.append(turned | told)
             else:
                 work.count.processed += 1
                 work.changed.setdefault(source.name, (source, []))[1].append(item)
         # The listing's own strings, where it has them: one in memory is enough.
         work.stored = work.keep | (stored.keys() - work.keep)
+        work.unlisted = stored.keys() - listed
+        work.dropped = [entry for entry in refused.get(shard, ()) if entry["uri"] not in listed]
     return works
+
+
+def _astray(works: dict[str, _Work], n_shards: int) -> set[str]:
+    """Documents whose rows are in another shard than theirs, since the number of shards was another."""
+    return {
+        uri
+        for shard, work in works.items()
+        for uri in work.unlisted
+        if shard_of(uri, n_shards) != shard
+    }
+
+
+def _bury(
+    burial: Burial,
+    before: Snapshot,
+    shard: str,
+    gone: set[str],
+    work: _Work,
+    *,
+    names: set[str],
+    n_shards: int,
+) -> None:
+    """Note the documents that leave a shard, and those that leave its quarantine.
+
+    A document is its URI: one that is renamed is gone, and another one has come.
+
+    Args:
+        gone: documents whose rows go.
+        names: of the sources that there are.
+    """
+
+    def reason(row: dict[str, Any]) -> str:
+        if row["uri"] not in work.unlisted:
+            return REFUSED
+        if shard_of(row["uri"], n_shards) != shard:
+            return MOVED
+        return REMOVED if row["source"] in names else SOURCE_REMOVED
+
+    if gone:
+        rows = before.partition(shard, KEPT)
+        rows = rows.filter(pc.is_in(rows["uri"], pa.array(sorted(gone), pa.string())))
+        for row in rows.to_pylist():
+            burial.add([row], reason(row))
+    for row in work.dropped:
+        # What moves between shards is in quarantine again.
+        if row["uri"] not in work.stored and shard_of(row["uri"], n_shards) == shard:
+            burial.add([row], REMOVED if row["source"] in names else SOURCE_REMOVED)
 
 
 def _read_in_one_pass(
@@ -225,5 +309,7 @@ def _refused(row: dict[str, Any], error: ReadError, refusal: str) -> dict[str, A
         reason=error.reason,
         detail=error.detail,
         input_digest=refusal,
+        licence=row["licence"],
+        access=row["access"],
     )
     return asdict(refused)

@@ -4,7 +4,7 @@ Knows tables and digests, not documents: a stage says for each shard which rows 
 are new; shards without a difference are not written.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -76,6 +76,8 @@ class ShardWriter:
 
     lake: Lake
     table: str
+    #: Called before each commit: writes what must be on disk before these rows are.
+    first: Callable[[], None] | None = None
     written: list[str] = field(default_factory=list)
     _pending: dict[str, pa.Table] = field(default_factory=dict)
     _bytes: int = 0
@@ -102,6 +104,8 @@ class ShardWriter:
     def flush(self) -> None:
         """Commit what is pending."""
         if self._pending:
+            if self.first is not None:
+                self.first()
             shards = list(self._pending)
             rows = pa.concat_tables(self._pending.values())
             self.lake.replace(self.table, rows, keys=shards)
@@ -122,7 +126,8 @@ def write_quarantine(
     table = lake.read("quarantine", where={"shard": shards})
     mine = pc.equal(table["stage"], stage)
     old = {row["uri"]: row for row in table.filter(mine).to_pylist()}
-    new = {row["uri"]: dict(row) for row in rows}
+    # As they would be read back, so that they compare.
+    new = {row["uri"]: row for row in rows_to_table("quarantine", rows).to_pylist()}
     changed = sorted(
         {(old | new)[uri]["shard"] for uri in old | new if old.get(uri) != new.get(uri)}
     )

@@ -7,6 +7,7 @@ loaded in a fifth of the time; the vectors are equal to about 1e-6.
 
 import logging
 import warnings
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -69,41 +70,41 @@ class Compiled:
     def results(
         self, batches: Iterable[tuple[list[int], Mapping[str, Tokens]]]
     ) -> Iterator[tuple[list[int], Vectors]]:
-        """What the model gives for batches, each as it is done, in no order.
+        """What the model gives for batches, in their order; some are under way at once.
+
+        Nothing is called back, as an `AsyncInferQueue` would: its callbacks can wait for the interpreter
+        for ever where the model is dropped right after.
 
         Args:
             batches: what each is known by, and its inputs by name, of shape (texts, tokens).
         """
-        import openvino
-
-        done: list[tuple[list[int], Vectors]] = []
-
-        def keep(request: Any, rows: list[int]) -> None:
-            done.append((rows, np.array(request.get_output_tensor(0).data)))
-
-        queue = openvino.AsyncInferQueue(self._model, self._threads)
-        queue.set_callback(keep)
+        under_way: deque[tuple[list[int], Any]] = deque()
         for rows, inputs in batches:
-            queue.start_async(dict(inputs), rows)
-            while done:
-                yield done.pop()
-        queue.wait_all()
-        yield from done
+            # One more than compute, so that none of them waits for the next batch to be made.
+            if len(under_way) > self._threads:
+                known, request = under_way.popleft()
+                yield known, _result(request)
+            else:
+                request = self._model.create_infer_request()
+            request.start_async(dict(inputs))
+            under_way.append((rows, request))
+        for known, request in under_way:
+            yield known, _result(request)
 
     def at_once(self, batches: Iterable[Mapping[str, Tokens]]) -> list[Vectors]:
-        """What the model gives for a few batches, all under way together, in their order.
-
-        Nothing is called back: a queue's callbacks can wait for the interpreter for ever where the
-        model is dropped right after, as a release's reranker may be.
-        """
+        """What the model gives for a few batches, all under way together, in their order."""
         requests = []
         for inputs in batches:
             request = self._model.create_infer_request()
             request.start_async(dict(inputs))
             requests.append(request)
-        for request in requests:
-            request.wait()
-        return [np.array(request.get_output_tensor(0).data) for request in requests]
+        return [_result(request) for request in requests]
+
+
+def _result(request: Any) -> Vectors:
+    """A copy of what a request gives, when it has it: the request may be used again."""
+    request.wait()
+    return np.array(request.get_output_tensor(0).data)
 
 
 def _before_pooling(model: Any) -> Any:

@@ -100,6 +100,22 @@ def lake(tmp_path: Path) -> Lake:
     return lake
 
 
+def test_rows_tell_licence_and_tags_and_are_named_by_what_they_teach(lake: Lake) -> None:
+    """A document's licence may change without a model being trained anew."""
+    before = build(lake)
+    assert {(row.licence, row.access) for row in read_rows(lake)} == {(None, None)}
+    ids = [row.id for row in read_rows(lake)]
+    fill(lake, [row | {"licence": "MIT", "access": ["hr"]} for row in manual()])
+    assert build(lake) == before
+    rows = read_rows(lake)
+    assert {(row.licence, row.access) for row in rows} == {("MIT", ("hr",))}
+    assert [row.id for row in rows] == ids
+    taught = ("kind", "question", "answer", "chunk_id", "uri", "context", "split", "trace")
+    for row in rows:
+        named = {name: getattr(row, name) for name in taught}
+        assert row.id == digest_of({**named, "id": ""}), "as before there were these columns"
+
+
 def test_every_row_shows_its_own_chunk_in_its_context(lake: Lake) -> None:
     stats = build(lake)
     rows = read_rows(lake)

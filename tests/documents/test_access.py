@@ -67,3 +67,42 @@ def test_tables_without_the_columns_are_read_and_get_them(three: Corpus):
     assert [stage.digest for stage in after] == [stage.digest for stage in before]
     assert [stage.processed for stage in build(three, access="restricted")] == [3, 3, 3]
     assert {access for _, access in tags(three)[2]} == {("restricted",)}
+
+
+def poor(corpus: Corpus) -> None:
+    """One document too large to be read, one that cannot be parsed, one that is poor in words."""
+    corpus.write("large.txt", "x" * 5000)
+    corpus.write("empty.txt", "")
+    corpus.write("poor.txt", "12 34 56 78 90\n" * 30)
+
+
+def turn_away(corpus: Corpus, **fields):
+    source = FolderSource(name="docs", path=corpus.folder, **fields)
+    update_raw(corpus.lake, [source], corpus.keys(), corpus.shards, 4000)
+    clean_documents(corpus.lake, corpus.keys(), 2**20, quality_filter="filter")
+
+
+def test_what_is_turned_away_keeps_licence_and_tags(three: Corpus):
+    poor(three)
+    turn_away(three, licence="MIT", access=["hr"])
+    rows = three.rows("quarantine")
+    assert {row["stage"] for row in rows} == {"raw", "clean", "filter"}
+    assert {(row["licence"], *row["access"]) for row in rows} == {("MIT", "hr")}
+    turn_away(three, licence="MIT")
+    rows = three.rows("quarantine")
+    assert {(row["licence"], row["access"]) for row in rows} == {("MIT", None)}
+
+
+def test_a_quarantine_without_the_columns_gets_them_where_a_shard_is_looked_at(three: Corpus):
+    poor(three)
+    turn_away(three, licence="MIT", access=["hr"])
+    rows = three.lake.read("quarantine")
+    old, path = rows.drop_columns(["licence", "access"]), str(three.lake.path("quarantine"))
+    deltalake.write_deltalake(
+        path, old, mode="overwrite", schema_mode="overwrite", partition_by=["shard"]
+    )
+    assert {row["licence"] for row in three.rows("quarantine")} == {None}
+    turn_away(three, licence="MIT", access=["hr"])
+    assert (
+        three.lake.read("quarantine").sort_by("uri").to_pylist() == rows.sort_by("uri").to_pylist()
+    )

@@ -11,6 +11,8 @@ select
     chunk.characters,
     chunk.tokens,
     chunk.embed_digest,
+    chunk.licence,
+    chunk.access,
     count(*) over (partition by chunk.embed_digest) as occurrences
 from {{ ref("stg_chunks") }} as chunk
 left join {{ ref("stg_clean_documents") }} as document on document.uri = chunk.uri

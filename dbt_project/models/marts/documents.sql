@@ -15,7 +15,9 @@ quarantine as (
         arg_min(source, stage_order) as source,
         arg_min(stage, stage_order) as stage,
         arg_min(reason, stage_order) as reason,
-        arg_min(detail, stage_order) as detail
+        arg_min(detail, stage_order) as detail,
+        arg_min(licence, stage_order) as licence,
+        arg_min(access, stage_order) as access
     from (
         select *, case stage when 'raw' then 0 when 'clean' then 1 else 2 end as stage_order
         from {{ ref("stg_quarantine") }}
@@ -45,8 +47,9 @@ select
     clean.title,
     clean.language,
     raw.media_type,
-    raw.licence,
-    raw.access,
+    -- What could not be read has no row of its own, and its licence and tags all the same.
+    coalesce(raw.licence, quarantine.licence) as licence,
+    case when raw.uri is null then quarantine.access else raw.access end as access,
     raw.bytes,
     clean.characters,
     clean.headings,

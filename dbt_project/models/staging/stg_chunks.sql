@@ -8,6 +8,8 @@ select
     "end" as end_byte,
     length(text) as characters,
     tokens,
-    embed_digest
+    embed_digest,
+    licence,
+    access
 from {{ source("lake", "document_shards") }}
 order by uri, ordinal

@@ -4,6 +4,8 @@ select
     shard,
     stage,
     reason,
-    detail
+    detail,
+    licence,
+    access
 from {{ source("lake", "quarantine") }}
 order by uri, stage
