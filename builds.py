@@ -34,15 +34,17 @@ from definitions import defs
 from headwater import versions
 from headwater.documents import removals
 from headwater.documents.content import describe
-from headwater.documents.sources import asset_name
+from headwater.documents.raw import Foreseen, foresee
+from headwater.documents.sources import Source, asset_name
 from headwater.errors import HeadwaterError
 from headwater.files import write_atomic
 from headwater.lake import Lake
+from headwater.records import SourceItem
 from headwater.settings import Settings
 from resources import backfills
 from resources.failures import root_message
 from resources.workers import dead_worker, own_tag
-from sensors.arrivals import Arrival, look
+from sensors.arrivals import PATIENCE, Arrival, look
 
 #: Rebuilt by a decision to retrain, not because a document changed.
 TRAINING = ("sft_dataset", "lora_adapter")
@@ -53,6 +55,11 @@ RETENTION = ("lake_retention",)
 #: Metadata that is of the shards of a run, so that runs of other shards add to it.
 _ADDED = (
     "seen", "processed", "reused", "removed", "quarantined", "embedded", "dagster/row_count",
+)  # fmt: skip
+#: From the sources to what answers are looked up in.
+_TO_INDEX = (
+    "raw_documents", "clean_documents", "duplicates", "document_shards", "chunk_embeddings",
+    "vector_index",
 )  # fmt: skip
 #: The code that wrote a table which was held, in Dagster's eyes: not the present one.
 _HELD = "held"
@@ -82,6 +89,8 @@ class Plan:
     observed: tuple[dg.AssetObservation, ...] = field(repr=False)
     #: Sources that lost too many documents to be read, and what the build will say of each.
     refused: dict[str, str] = field(default_factory=dict)
+    #: What each source has for a build, by its listing.
+    documents: dict[str, Foreseen] = field(default_factory=dict)
 
 
 @dataclass(kw_only=True)
@@ -119,10 +128,16 @@ def open_instance(settings: Settings) -> dg.DagsterInstance:
 
 
 def plan(settings: Settings, *, train: bool = False) -> dict[str, Any]:
-    """What is stale and why, as a mapping for people and scripts; nothing is changed."""
+    """What is stale and why, and what there is to do about documents, as a mapping for people and
+    scripts; nothing is changed. Sites and repositories are looked at for as long as a sensor does.
+    """
     with open_instance(settings) as instance:
-        found = _plan(instance, settings, train=train)
+        found = _plan(instance, settings, train=train, foretell=True)
+        work = sum(each.new + each.changed for each in found.documents.values())
+        rate = _seconds_a_document(instance) if work else None
     return {
+        "documents": {name: asdict(each) for name, each in found.documents.items()},
+        "seconds_to_index": None if rate is None else round(rate * work, 1),
         "stale": list(found.stale),
         "deferred": list(found.deferred),
         "reasons": found.reasons,
@@ -260,17 +275,27 @@ def _refuse_if_busy(instance: dg.DagsterInstance, settings: Settings) -> None:
         )
 
 
-def _plan(instance: dg.DagsterInstance, settings: Settings, *, train: bool) -> Plan:
+def _plan(
+    instance: dg.DagsterInstance, settings: Settings, *, train: bool, foretell: bool = False
+) -> Plan:
+    """What is stale and why.
+
+    Args:
+        foretell: also what there is to do about documents; looks at sites are not waited for then.
+    """
     graph = defs.resolve_asset_graph()
     resolver = CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance))
     reasons: dict[str, str] = {}
     observed = []
-    arrivals = look(source_entries, settings)
+    until = time.monotonic() + PATIENCE if foretell else None
+    arrivals = look(source_entries, settings, until)
+    arrived: dict[str, list[str]] = {}
     for arrival in arrivals:
         known = resolver.get_current_data_version(arrival.event.asset_key)
         if known.value != arrival.event.data_version:
             observed.append(arrival.event)
-            reasons[arrival.reads] = f"{arrival.name} changed"
+            arrived.setdefault(arrival.reads, []).append(arrival.name)
+    reasons |= {name: f"{', '.join(inputs)} changed" for name, inputs in arrived.items()}
     shards = settings.shard_keys()
     must_train = train
     for key in graph.toposorted_asset_keys:
@@ -301,17 +326,48 @@ def _plan(instance: dg.DagsterInstance, settings: Settings, *, train: bool) -> P
         reasons=reasons,
         observed=tuple(observed),
         refused=_refused(settings, arrivals) if "raw_documents" in stale else {},
+        documents=_foreseen(settings, arrivals) if foretell and "raw_documents" in stale else {},
     )
 
 
+def _listed(arrivals: Sequence[Arrival]) -> list[tuple[Source, Sequence[SourceItem]]]:
+    found = {each.name: each.items for each in arrivals}
+    return [(source, found[asset_name(source)]) for source in source_entries]
+
+
 def _refused(settings: Settings, arrivals: Sequence[Arrival]) -> dict[str, str]:
-    found = {each.name: each.event.metadata for each in arrivals}
-    listed = {
-        source.name: int(str(found[asset_name(source)]["documents"].value))
-        for source in source_entries
-    }
+    listed = {source.name: len(items) for source, items in _listed(arrivals)}
     refusals = removals.refusals(Lake(settings.lake), source_entries, listed)
     return {name: str(error) for name, error in refusals.items()}
+
+
+def _foreseen(settings: Settings, arrivals: Sequence[Arrival]) -> dict[str, Foreseen]:
+    lake = Lake(settings.lake)
+    if "raw_documents" in lake.holds():
+        return {}
+    return foresee(lake, _listed(arrivals), settings.shards, settings.max_document_bytes)
+
+
+def _seconds_a_document(instance: dg.DagsterInstance) -> float | None:
+    """From source to index, of the build that made the most documents lately; None before any.
+
+    A build of few documents is mostly what every build takes, so it says little of many.
+    """
+    records = instance.fetch_materializations(dg.AssetKey("clean_documents"), limit=100).records
+    made: dict[str, int] = {}
+    for record in records:
+        event = record.asset_materialization
+        count = event.metadata.get("processed") if event is not None else None
+        if count is not None and isinstance(count.value, int):
+            made[record.run_id] = count.value
+    run, most = max(made.items(), key=lambda each: each[1], default=("", 0))
+    if not most:
+        return None
+    stages = instance.get_run_step_stats(run, [*_TO_INDEX])
+    seconds = [
+        each.end_time - each.start_time for each in stages if each.start_time and each.end_time
+    ]
+    return sum(seconds) / most
 
 
 def _causes(

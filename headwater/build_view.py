@@ -61,6 +61,13 @@ class BuildView:
         for name in found["stale"]:
             reason = found["reasons"].get(name, "an input may change")
             self.console.print(f"  {escape(name)}  [dim]{escape(reason)}[/dim]")
+        for source, of in found["documents"].items():
+            self.console.print(
+                f"{escape(source)}: {of['new']:,} new, {of['changed']:,} changed ({of['bytes']:,} bytes"
+                f" to read), {of['removed']:,} removed, {of['unchanged']:,} unchanged"
+            )
+        if found["seconds_to_index"] is not None:
+            self.console.print(f"About {found['seconds_to_index']:,.0f} s from there to the index.")
         for error in found["refused"].values():
             self.console.print(f"[red]The build will stop[/red]: {escape(error)}")
         self._deferred(found)

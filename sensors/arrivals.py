@@ -11,23 +11,26 @@ import dagster as dg
 from headwater.datasets.golden import file_digest
 from headwater.datasets.prompt_registry import digest_in_force
 from headwater.documents.sources import Source, asset_name, list_items, listing_digest
+from headwater.records import SourceItem
 from headwater.serving.verdict_log import left_out, verdicts_digest
 from headwater.settings import Settings
 
 #: Seconds that one tick may look at web sites and repositories; the next one goes on. Dagster ends a
 #: tick after 60, which tables, databases, archives and stores that take longer to list run into.
-_PATIENCE = 20.0
+PATIENCE = 20.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arrival:
     """What an input holds now, as an observation whose data version is a digest of it.
 
-    `reads` is the asset that is stale where the digest is another than before.
+    `reads` is the asset that is stale where the digest is another than before; `items` is what a
+    source lists.
     """
 
     event: dg.AssetObservation
     reads: str
+    items: Sequence[SourceItem] = ()
 
     @property
     def name(self) -> str:
@@ -54,7 +57,7 @@ def look(
         asset_key="document_verdicts",
         tags={"dagster/data_version": verdicts_digest(left_out(settings))},
     )
-    seen = [Arrival(event=_listing(source, until), reads="raw_documents") for source in sources]
+    seen = [_arrival(source, until) for source in sources]
     return [
         *seen,
         Arrival(event=questions, reads="golden_set"),
@@ -63,13 +66,14 @@ def look(
     ]
 
 
-def _listing(source: Source, until: float | None) -> dg.AssetObservation:
+def _arrival(source: Source, until: float | None) -> Arrival:
     items = list_items(source, until)
-    return dg.AssetObservation(
+    listing = dg.AssetObservation(
         asset_key=asset_name(source),
         metadata={"documents": len(items), "bytes": sum(item.size for item in items)},
         tags={"dagster/data_version": listing_digest(items)},
     )
+    return Arrival(event=listing, reads="raw_documents", items=items)
 
 
 def arrivals_sensor(sources: list[Source]) -> dg.SensorDefinition:
@@ -83,7 +87,7 @@ def arrivals_sensor(sources: list[Source]) -> dg.SensorDefinition:
         " prompt in force, and documents that people left out.",
     )
     def arrivals(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        seen = look(sources, Settings(), time.monotonic() + _PATIENCE)
+        seen = look(sources, Settings(), time.monotonic() + PATIENCE)
         versions = {each.name: each.event.data_version or "" for each in seen}
         cursor = ";".join(f"{key}={version}" for key, version in sorted(versions.items()))
         before = dict(part.split("=", 1) for part in (context.cursor or "").split(";") if part)

@@ -6,7 +6,7 @@ that leaves the table has a tombstone.
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -58,6 +58,62 @@ _PASSING = {"missing"}
 log = logging.getLogger("headwater")
 
 
+@dataclass(slots=True, kw_only=True)
+class Foreseen:
+    """What a build would do about a source, told from its listing alone.
+
+    `bytes` are those of what is new or changed; what was turned away and would be again is unchanged.
+    """
+
+    new: int = 0
+    changed: int = 0
+    removed: int = 0
+    unchanged: int = 0
+    bytes: int = 0
+
+
+def foresee(
+    lake: Lake,
+    listings: Sequence[tuple[Source, Sequence[SourceItem]]],
+    n_shards: int,
+    max_bytes: int,
+) -> dict[str, Foreseen]:
+    """What `update_raw` would do, by source; those whose documents would all go have no listing.
+
+    Raises:
+        HeadwaterError: two sources claim one URI.
+    """
+    found = {source.name: Foreseen(unchanged=len(items)) for source, items in listings}
+    listing = _by_shard(listings, n_shards)
+    if lake.version("raw_documents") is None:
+        works = {shard: _Work(changed=_by_source(entries)) for shard, entries in listing.items()}
+        return _tally(found, works, set())
+    before = lake.snapshot("raw_documents")
+    shards = sorted({*listing, *held_shards(lake, "raw_documents")})
+    works = _compare(lake, before, listing, shards, max_bytes)
+    moving = _astray(works, n_shards)
+    for shard, work in works.items():
+        gone = work.unlisted - moving
+        for row in before.partition(shard, ["uri", "source"]).to_pylist() if gone else ():
+            if row["uri"] in gone:
+                found.setdefault(row["source"], Foreseen()).removed += 1
+    return _tally(found, works, moving)
+
+
+def _tally(
+    found: dict[str, Foreseen], works: Mapping[str, "_Work"], moving: set[str]
+) -> dict[str, Foreseen]:
+    for work in works.values():
+        for source, items in work.changed.values():
+            of = found[source.name]
+            changed = sum(item.uri in work.stored or item.uri in moving for item in items)
+            of.changed += changed
+            of.new += len(items) - changed
+            of.unchanged -= len(items)
+            of.bytes += sum(item.size for item in items)
+    return found
+
+
 @sole_writer
 def update_raw(
     lake: Lake, sources: Sequence[Source], shards: Sequence[str], n_shards: int, max_bytes: int
@@ -74,7 +130,7 @@ def update_raw(
     """
     if "raw_documents" in lake.holds():
         return as_it_stands(lake, OUTPUT, shards)
-    listing = _listing(sources, n_shards)
+    listing = _by_shard([(source, list_items(source)) for source in sources], n_shards)
     listed = Counter(source.name for entries in listing.values() for _, source in entries)
     removals.check(lake, sources, listed)
     # Shards beyond the number in force are left from a higher one: empty them.
@@ -256,13 +312,22 @@ def _read_in_one_pass(
     return refused
 
 
-def _listing(
-    sources: Sequence[Source], n_shards: int
+def _by_source(
+    entries: Sequence[tuple[SourceItem, Source]],
+) -> dict[str, tuple[Source, list[SourceItem]]]:
+    found: dict[str, tuple[Source, list[SourceItem]]] = {}
+    for item, source in entries:
+        found.setdefault(source.name, (source, []))[1].append(item)
+    return found
+
+
+def _by_shard(
+    listings: Sequence[tuple[Source, Sequence[SourceItem]]], n_shards: int
 ) -> dict[str, list[tuple[SourceItem, Source]]]:
     """Items of all sources by shard; a URI belongs to one source."""
     listing: dict[str, list[tuple[SourceItem, Source]]] = {}
-    for source in sources:
-        for item in list_items(source):
+    for source, items in listings:
+        for item in items:
             listing.setdefault(shard_of(item.uri, n_shards), []).append((item, source))
     for entries in listing.values():
         owners: dict[str, str] = {}

@@ -1,9 +1,10 @@
 import os
+from dataclasses import asdict
 
 import pytest
 
-from headwater.documents.raw import update_raw
-from headwater.documents.sources import FolderSource, PackageSource
+from headwater.documents.raw import foresee, update_raw
+from headwater.documents.sources import FolderSource, PackageSource, list_items
 from headwater.errors import HeadwaterError
 from tests.documents.examples import SHARDS, Corpus
 
@@ -36,6 +37,36 @@ def test_an_edit_writes_its_shard_alone(three: Corpus):
     assert (stats.processed, stats.shards_written) == (1, (shard,))
     changed = {key for key in SHARDS if stats.shard_digests[key] != first.shard_digests[key]}
     assert changed == {shard}
+
+
+def foreseen(corpus: Corpus, shards: int = 4) -> dict[str, dict[str, int]]:
+    source = FolderSource(name="docs", path=corpus.folder)
+    found = foresee(corpus.lake, [(source, list_items(source))], shards, 2**20)
+    return {name: asdict(each) for name, each in found.items()}
+
+
+def test_what_a_build_would_do_is_told_from_the_listing(three: Corpus):
+    everything = sum(path.stat().st_size for path in three.folder.iterdir())
+    nothing = {"new": 0, "changed": 0, "removed": 0, "unchanged": 0, "bytes": 0}
+    assert foreseen(three) == {"docs": nothing | {"new": 3, "bytes": everything}}
+    assert not (three.lake.root / "raw_documents").exists()
+    three.write("empty.md", "x" * 2**21)  # turned away, and would be again
+    stats = three.raw()
+    assert (stats.processed, stats.quarantined) == (4, 1)
+    version = three.lake.version("raw_documents")
+    assert foreseen(three) == {"docs": nothing | {"unchanged": 4}}
+
+    three.write("plain.txt", "Other text.")
+    three.write("new.txt", "New text.")
+    (three.folder / "notes.md").unlink()
+    told = {"new": 1, "changed": 1, "removed": 1, "unchanged": 2, "bytes": 20}
+    assert foreseen(three) == {"docs": told}
+    assert three.lake.version("raw_documents") == version
+    stats = three.raw()
+    assert (stats.processed, stats.removed, stats.reused) == (2, 1, 2)
+    # With another number of shards what lives in another one is read again, and nothing is gone.
+    again = foreseen(three, shards=3)["docs"]
+    assert again["removed"] == 0 and again["changed"] > 0
 
 
 def test_what_no_source_lists_is_removed(three: Corpus):

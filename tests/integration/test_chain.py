@@ -36,6 +36,7 @@ def built(install: Callable[..., Installation], tmp_path_factory: pytest.TempPat
     installation = with_drinks(install(tmp_path_factory.mktemp("undisturbed"), warm=True))
     planned = installation.run("build", "--plan")
     assert "lora_adapter" in planned["stale"]
+    assert planned["documents"]["drinks"]["new"] == 5 and planned["seconds_to_index"] is None
     assert not (installation.home / "lake" / "raw_documents").exists(), "a plan changes nothing"
     first = replace(installation, warm=False).run("build")
     return Built(installation, first, installation.run("status")["release"])
@@ -67,6 +68,10 @@ def test_a_change_costs_what_changed(built: Built) -> None:
 
     path = installation.documents / "tea.md"
     path.write_text(path.read_text().replace("closed tin", "painted wooden box"))
+    planned = installation.run("build", "--plan")
+    told = planned["documents"]["drinks"]
+    assert (told["new"], told["changed"], told["unchanged"]) == (0, 1, 4)
+    assert planned["seconds_to_index"] > 0
     edited = installation.run("build")
     assert edited["reasons"]["prompt"] == "prompt_registry changed"
     assert edited["documents"]["processed"] == 1
