@@ -55,6 +55,8 @@ OUTPUT = Output(
 _LIGHT = ["uri", "source", "shard", "etag", "media_type", "licence", "access"]
 #: Refusals of items that were gone when they were read: they may be back with the same etag.
 _PASSING = {"missing"}
+#: Documents of a shard that are too many, and that are about right.
+MANY, _FEW = 5_000, 1_000
 log = logging.getLogger("headwater")
 
 
@@ -133,6 +135,12 @@ def update_raw(
     listing = _by_shard([(source, list_items(source)) for source in sources], n_shards)
     listed = Counter(source.name for entries in listing.values() for _, source in entries)
     removals.check(lake, sources, listed)
+    if listed.total() > MANY * n_shards:
+        log.warning(
+            "%s documents in %s shards: an edit writes its whole shard anew, and that is in memory;"
+            " HEADWATER_SHARDS=%s would hold about %s each (nothing is embedded again)",
+            *(listed.total(), n_shards, min(256, -(-listed.total() // _FEW)), _FEW),
+        )
     # Shards beyond the number in force are left from a higher one: empty them.
     beyond = {shard for shard in held_shards(lake, "raw_documents") if int(shard, 16) >= n_shards}
     shards = sorted({*shards, *beyond})

@@ -3,6 +3,7 @@ from dataclasses import asdict
 
 import pytest
 
+from headwater.documents import raw
 from headwater.documents.raw import foresee, update_raw
 from headwater.documents.sources import FolderSource, PackageSource, list_items
 from headwater.errors import HeadwaterError
@@ -67,6 +68,14 @@ def test_what_a_build_would_do_is_told_from_the_listing(three: Corpus):
     # With another number of shards what lives in another one is read again, and nothing is gone.
     again = foreseen(three, shards=3)["docs"]
     assert again["removed"] == 0 and again["changed"] > 0
+
+
+def test_shards_of_too_many_documents_are_told(three: Corpus, monkeypatch, caplog):
+    three.raw()
+    assert "HEADWATER_SHARDS" not in caplog.text
+    monkeypatch.setattr(raw, "MANY", 0.5)
+    three.raw()
+    assert "3 documents in 4 shards" in caplog.text and "HEADWATER_SHARDS=1 " in caplog.text
 
 
 def test_what_no_source_lists_is_removed(three: Corpus):
