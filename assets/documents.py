@@ -19,6 +19,7 @@ from assets.policies import (
 from assets.sources import source_assets, source_entries
 from headwater.documents import accounting, anomalies, chunk, clean, parse, personal, raw
 from headwater.documents import duplicates as find
+from headwater.documents.contents import contents
 from headwater.documents.parser_pool import ParserLimits
 from headwater.documents.sources import Source, load_sources
 from headwater.documents.stage import StageStats
@@ -33,8 +34,8 @@ from resources.lake import LakeResource
 _ACCOUNT = (
     "source", "documents", "indexed", "duplicates", "quarantined", "filtered", "unaccounted",
 )  # fmt: skip
-#: Metadata that the next builds are compared with.
-MEASURES = "measures"
+#: Metadata that the next builds are compared with, and the name of the documents that it is of.
+MEASURES, MEASURED_OF = "measures", "documents_digest"
 _common: dict[str, Any] = {
     "group_name": "documents",
     "partitions_def": shards,
@@ -200,6 +201,13 @@ def duplicates(settings: SettingsResource, lake: LakeResource) -> Any:
             "near": stats.near,
             "clusters": stats.clusters,
             MEASURES: dg.MetadataValue.json(anomalies.measures(store)),
+            MEASURED_OF: contents(
+                store,
+                clean.OUTPUT.table,
+                version=clean.OUTPUT.version,
+                columns=clean.OUTPUT.columns,
+                where_given=clean.OUTPUT.where_given,
+            ).whole,
             "account": table(accounts, [*_ACCOUNT, "reasons"], limit=100),
             "left_out": table(
                 rows.to_pylist(), ["uri", "survivor", "similarity", "kind"], limit=100

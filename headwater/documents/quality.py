@@ -288,6 +288,12 @@ def validate_chunks(
     return result
 
 
+def worst_first(shards: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Shards of a result, those that fail before those that warn, and those before the rest."""
+    order = (FAILS, WARNS, HOLDS, HELD_BEFORE)
+    return sorted(shards, key=lambda each: (order.index(each["status"]), each["shard"]))
+
+
 class _Chunks:
     """`document_shards` beside the documents that its chunks are of, a shard at a time."""
 
