@@ -250,6 +250,7 @@ def main() -> None:
     if chosen.build:
         os.environ["HEADWATER_HOME"] = str(chosen.build / "home")
         logging.basicConfig(level=logging.INFO, format="%(message)s")
+        logging.getLogger("great_expectations").setLevel(logging.WARNING)
         print(json.dumps(build(chosen.build, chosen.shards)))
         return
     shards = chosen.shards or min(MOST_SHARDS, max(4, -(-chosen.documents // PER_SHARD)))
