@@ -32,14 +32,17 @@ from assets.partitions import shard_range_tags
 from assets.sources import source_entries
 from definitions import defs
 from headwater import versions
+from headwater.documents import removals
 from headwater.documents.content import describe
+from headwater.documents.sources import asset_name
 from headwater.errors import HeadwaterError
 from headwater.files import write_atomic
 from headwater.lake import Lake
 from headwater.settings import Settings
+from resources import backfills
 from resources.failures import root_message
 from resources.workers import dead_worker, own_tag
-from sensors.arrivals import look
+from sensors.arrivals import Arrival, look
 
 #: Rebuilt by a decision to retrain, not because a document changed.
 TRAINING = ("sft_dataset", "lora_adapter")
@@ -47,11 +50,26 @@ TRAINING = ("sft_dataset", "lora_adapter")
 MONITORING = ("requests", "feedback", "drift_report", "retraining_decision", "ab_report")
 #: Housekeeping of its own schedule.
 RETENTION = ("lake_retention",)
+#: Metadata that is of the shards of a run, so that runs of other shards add to it.
+_ADDED = (
+    "seen", "processed", "reused", "removed", "quarantined", "embedded", "dagster/row_count",
+)  # fmt: skip
 #: The code that wrote a table which was held, in Dagster's eyes: not the present one.
 _HELD = "held"
 #: The "partition" of an asset that has none.
 _WHOLE: tuple[None] = (None,)
 Event = Callable[[str, str, dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class _AtWork:
+    """A run or a backfill that nothing may be at work beside."""
+
+    job: str
+    id: str
+
+    def __str__(self) -> str:
+        return f"Another run ({self.job} {self.id[:8]})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +80,8 @@ class Plan:
     deferred: tuple[str, ...]
     reasons: dict[str, str]
     observed: tuple[dg.AssetObservation, ...] = field(repr=False)
+    #: Sources that lost too many documents to be read, and what the build will say of each.
+    refused: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(kw_only=True)
@@ -78,7 +98,20 @@ class Outcome:
 
 
 def open_instance(settings: Settings) -> dg.DagsterInstance:
-    """The Dagster instance below `HEADWATER_HOME`; its settings are those of `dagster.yaml`."""
+    """The Dagster instance below `HEADWATER_HOME`; its settings are those of `dagster.yaml`.
+
+    Where runs are pods, it is the one that `DAGSTER_HOME` names: its database is not below this home.
+
+    Raises:
+        HeadwaterError: none is named.
+    """
+    if settings.executor == "pods":
+        if "DAGSTER_HOME" not in os.environ:
+            raise HeadwaterError(
+                "Runs are to be pods (HEADWATER_EXECUTOR), and DAGSTER_HOME names no instance.",
+                mend="Build where it does: `kubectl exec deploy/headwater-daemon -- headwater build`.",
+            )
+        return dg.DagsterInstance.get()
     home = settings.dagster_home
     write_atomic(home / "dagster.yaml", Path(__file__).with_name("dagster.yaml").read_bytes())
     os.environ["DAGSTER_HOME"] = str(home)
@@ -93,6 +126,7 @@ def plan(settings: Settings, *, train: bool = False) -> dict[str, Any]:
         "stale": list(found.stale),
         "deferred": list(found.deferred),
         "reasons": found.reasons,
+        "refused": found.refused,
     }
 
 
@@ -110,14 +144,15 @@ def build(
     """
     started = time.monotonic()
     with open_instance(settings) as instance:
-        _wait_for_machine(instance, on_event)
+        _wait_for_machine(instance, settings, on_event)
         found = _plan(instance, settings, train=train)
         for event in found.observed:
             instance.report_runless_asset_event(event)
         outcome = Outcome()
         if found.stale:
             on_event("plan", "", {"stale": found.stale, "reasons": found.reasons})
-            outcome = _run(instance, found.stale, on_event)
+            run = _run_in_pods if settings.executor == "pods" else _run
+            outcome = run(instance, found.stale, on_event)
         summary = _summary(instance, settings, outcome)
     return {
         **summary,
@@ -140,7 +175,7 @@ def restore(settings: Settings, targets: Mapping[str, int], *, why: str) -> list
     """
     lake = Lake(settings.lake)
     with open_instance(settings) as instance:
-        _refuse_if_busy(instance)
+        _refuse_if_busy(instance, settings)
         restored = versions.restore(
             lake, targets, why=why, tell=lambda each: _tell_restored(instance, settings, lake, each)
         )
@@ -155,7 +190,7 @@ def follow(settings: Settings, table: str) -> None:
     """
     lake = Lake(settings.lake)
     with open_instance(settings) as instance:
-        _refuse_if_busy(instance)
+        _refuse_if_busy(instance, settings)
 
         def tell(name: str) -> None:
             _report(instance, settings, lake, name, code_version=_HELD, metadata={})
@@ -216,12 +251,11 @@ def _report(
         )
 
 
-def _refuse_if_busy(instance: dg.DagsterInstance) -> None:
-    _bury_dead_runs(instance)
-    busy = _busy(instance)
+def _refuse_if_busy(instance: dg.DagsterInstance, settings: Settings) -> None:
+    busy = _busy(instance, settings)
     if busy:
         raise HeadwaterError(
-            f"Run {busy[0].run_id[:8]} of {busy[0].job_name} is at work on the tables.",
+            f"{busy} is at work on the tables.",
             mend="Nothing was changed. Do it again when that has ended.",
         )
 
@@ -231,7 +265,8 @@ def _plan(instance: dg.DagsterInstance, settings: Settings, *, train: bool) -> P
     resolver = CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance))
     reasons: dict[str, str] = {}
     observed = []
-    for arrival in look(source_entries, settings):
+    arrivals = look(source_entries, settings)
+    for arrival in arrivals:
         known = resolver.get_current_data_version(arrival.event.asset_key)
         if known.value != arrival.event.data_version:
             observed.append(arrival.event)
@@ -261,8 +296,22 @@ def _plan(instance: dg.DagsterInstance, settings: Settings, *, train: bool) -> P
     if not must_train and {"vector_index", "prompt"} & set(stale):
         deferred = list(TRAINING)
     return Plan(
-        stale=tuple(stale), deferred=tuple(deferred), reasons=reasons, observed=tuple(observed)
+        stale=tuple(stale),
+        deferred=tuple(deferred),
+        reasons=reasons,
+        observed=tuple(observed),
+        refused=_refused(settings, arrivals) if "raw_documents" in stale else {},
     )
+
+
+def _refused(settings: Settings, arrivals: Sequence[Arrival]) -> dict[str, str]:
+    found = {each.name: each.event.metadata for each in arrivals}
+    listed = {
+        source.name: int(str(found[asset_name(source)]["documents"].value))
+        for source in source_entries
+    }
+    refusals = removals.refusals(Lake(settings.lake), source_entries, listed)
+    return {name: str(error) for name, error in refusals.items()}
 
 
 def _causes(
@@ -336,6 +385,33 @@ def _run(instance: dg.DagsterInstance, stale: Sequence[str], on_event: Event) ->
     return outcome
 
 
+def _run_in_pods(instance: dg.DagsterInstance, stale: Sequence[str], on_event: Event) -> Outcome:
+    """Have the daemon make it: a run for each range of shards, each where the instance starts it."""
+    began = time.monotonic()
+    backfill = backfills.ask(instance, defs.resolve_asset_graph(), stale)
+    parts: dict[str, Outcome] = {}
+    listeners: dict[str, Callable[[dg.EventLogEntry, Any], None]] = {}
+
+    def hear(run: str, entry: dg.EventLogEntry) -> None:
+        if run not in parts:
+            parts[run] = Outcome()
+            listeners[run] = _listener(parts[run], on_event)
+        listeners[run](entry, None)
+
+    success = backfills.follow(instance, backfill, hear)
+    joined = Outcome(run=backfill, success=success, seconds=time.monotonic() - began)
+    for part in parts.values():
+        joined.blocked += part.blocked
+        joined.errors |= part.errors
+        for name, seconds in part.stages.items():  # beside each other: as long as the longest
+            joined.stages[name] = max(seconds, joined.stages.get(name, 0.0))
+        for name, metadata in part.materialized.items():
+            known = joined.materialized.get(name, {})
+            added = {key: known[key] + metadata[key] for key in _ADDED if key in known}
+            joined.materialized[name] = {**metadata, **added}
+    return joined
+
+
 def _listener(outcome: Outcome, on_event: Event) -> Callable[[dg.EventLogEntry, Any], None]:
     """Turns Dagster's events into the few that a person follows, and keeps what they say."""
     started: dict[str, float] = {}
@@ -346,14 +422,14 @@ def _listener(outcome: Outcome, on_event: Event) -> Callable[[dg.EventLogEntry, 
             return
         step = event.step_key or ""
         if event.is_step_start:
-            started[step] = time.monotonic()
+            started[step] = entry.timestamp
             on_event("start", step, {})
         elif event.is_step_materialization and event.asset_key is not None:
             name = event.asset_key.to_user_string()
             metadata = event.step_materialization_data.materialization.metadata
             outcome.materialized[name] = {key: value.value for key, value in metadata.items()}
         elif event.is_step_success:
-            outcome.stages[step] = time.monotonic() - started.get(step, time.monotonic())
+            outcome.stages[step] = entry.timestamp - started.get(step, entry.timestamp)
             on_event(
                 "done",
                 step,
@@ -394,19 +470,25 @@ def _summary(instance: dg.DagsterInstance, settings: Settings, outcome: Outcome)
         return {key: value.value for key, value in event.asset_materialization.metadata.items()}
 
     done = outcome.materialized
-    raw, clean = latest("raw_documents"), latest("clean_documents")
+    lake = Lake(settings.lake)
+    raw = latest("raw_documents")
+    quarantined = latest("clean_documents").get("quarantined", 0)
+    chunks = latest("document_shards").get("dagster/row_count", 0)
+    if settings.executor == "pods":  # what it says is of the shards of one run
+        quarantined = describe(lake, "clean_documents", settings.shard_keys()).quarantined
+        chunks = lake.snapshot("document_shards").sizes.total()
     release = pointer.current(settings)
     return {
         "release": release,
         "documents": {
             "seen": raw.get("seen", 0),
             "processed": done.get("clean_documents", {}).get("processed", 0),
-            "quarantined": clean.get("quarantined", 0),
+            "quarantined": quarantined,
             "duplicates": latest("duplicates").get("duplicates", 0),
             "removed": done.get("raw_documents", {}).get("removed", 0),
         },
         "chunks": {
-            "total": latest("document_shards").get("dagster/row_count", 0),
+            "total": chunks,
             "embedded": done.get("chunk_embeddings", {}).get("embedded", 0),
         },
         "training": {"steps": done.get("lora_adapter", {}).get("steps", 0)},
@@ -414,7 +496,7 @@ def _summary(instance: dg.DagsterInstance, settings: Settings, outcome: Outcome)
         "success": outcome.success,
         "blocked": outcome.blocked,
         "errors": outcome.errors,
-        "held": {name: hold["version"] for name, hold in Lake(settings.lake).holds().items()},
+        "held": {name: hold["version"] for name, hold in lake.holds().items()},
         "run": outcome.run,
         "stages": {name: round(seconds, 3) for name, seconds in outcome.stages.items()},
     }
@@ -432,27 +514,33 @@ def _bury_dead_runs(instance: dg.DagsterInstance) -> None:
             instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
 
 
-def _wait_for_machine(instance: dg.DagsterInstance, on_event: Event) -> None:
+def _wait_for_machine(instance: dg.DagsterInstance, settings: Settings, on_event: Event) -> None:
     """Wait while another build or training runs: two would fill the machine and the tables."""
     told = False
     for _ in _every(seconds=2.0, limit=1800.0):
-        _bury_dead_runs(instance)
-        busy = _busy(instance)
+        busy = _busy(instance, settings)
         if not busy:
             return
         if not told:
-            on_event("waiting", busy[0].job_name, {"run": busy[0].run_id})
+            on_event("waiting", busy.job, {"run": busy.id})
             told = True
     raise HeadwaterError(
-        f"Another run ({busy[0].job_name} {busy[0].run_id[:8]}) has held the machine for half an hour.",
+        f"{busy} has held the machine for half an hour.",
         mend="Look at it in the Dagster UI; terminate it there if it is stuck, then build again.",
     )
 
 
-def _busy(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
-    """The run that holds the machine, if any does."""
+def _busy(instance: dg.DagsterInstance, settings: Settings) -> _AtWork | None:
+    """What holds the machine, if anything does; a run whose process was killed does not."""
+    if settings.executor == "pods":
+        found = backfills.under_way(instance)
+        if found:
+            return _AtWork("backfill", found[0])
+    else:  # a pod's process is none of this machine's; Dagster's launcher looks after it
+        _bury_dead_runs(instance)
     statuses = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING]
-    return list(instance.get_runs(dg.RunsFilter(statuses=statuses, tags=MACHINE), limit=1))
+    runs = instance.get_runs(dg.RunsFilter(statuses=statuses, tags=MACHINE), limit=1)
+    return _AtWork(runs[0].job_name, runs[0].run_id) if runs else None
 
 
 def _every(*, seconds: float, limit: float) -> Iterator[None]:

@@ -31,7 +31,11 @@ CHECKS = [document_checks, dataset_checks, training_checks, evaluation_checks]
 
 defs = dg.Definitions(
     assets=await_ancestors(
-        [*sources.source_assets, *dg.load_assets_from_modules(STAGES, include_specs=True)]
+        [
+            *sources.source_assets,
+            sources.document_verdicts,
+            *dg.load_assets_from_modules(STAGES, include_specs=True),
+        ]
     ),
     asset_checks=dg.load_asset_checks_from_modules(CHECKS),
     jobs=jobs.jobs,

@@ -121,11 +121,10 @@ def sft_dataset(
     question are left out.
     """
     from headwater.datasets.questions import QuestionWriter
-    from headwater.embeddings.retrieve import open_retriever
 
     choices, store, base = settings.get(), lake.get(), models.base()
     with (
-        open_retriever(vectors.get(), models.encoder()) as retriever,
+        models.retriever(vectors.get()) as retriever,
         QuestionWriter(models.engine, base.digest, choices.cache) as writer,
     ):
         stats = sft.build_sft_dataset(

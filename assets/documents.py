@@ -11,16 +11,19 @@ from assets.policies import (
     DATA,
     follows_source,
     note_shards,
+    of_shards,
     on_change,
     one_run,
     table,
     version,
+    version_of_run,
 )
-from assets.sources import source_assets, source_entries
+from assets.sources import document_verdicts, source_assets, source_entries
 from headwater.documents import accounting, anomalies, chunk, clean, parse, personal, raw
 from headwater.documents import duplicates as find
 from headwater.documents.contents import contents
 from headwater.documents.parser_pool import ParserLimits
+from headwater.documents.rated_out import by_shard
 from headwater.documents.sources import Source, load_sources
 from headwater.documents.stage import StageStats
 from headwater.documents.suites import load_suite
@@ -38,11 +41,8 @@ _ACCOUNT = (
 MEASURES, MEASURED_OF = "measures", "documents_digest"
 _common: dict[str, Any] = {
     "group_name": "documents",
-    "partitions_def": shards,
-    "backfill_policy": one_run,
     "automation_condition": on_change,
     "owners": [DATA],
-    "pool": BUILD_POOL,
 }
 
 
@@ -55,7 +55,7 @@ def _result(context: dg.AssetExecutionContext, stats: StageStats, **more: Any) -
     """Totals on every partition of the run, and each shard's own counts on its own."""
     note_shards(context, stats.per_shard)
     return dg.MaterializeResult(
-        data_version=dg.DataVersion(stats.digest),
+        data_version=version_of_run(context, stats.digest, stats.shard_digests),
         metadata={
             "seen": stats.seen,
             "processed": stats.processed,
@@ -73,6 +73,9 @@ def _result(context: dg.AssetExecutionContext, stats: StageStats, **more: Any) -
     kinds={"deltalake"},
     code_version=version(raw.STAGE_VERSION, settings.shards, settings.max_document_bytes),
     freshness_policy=follows_source,
+    partitions_def=shards,
+    backfill_policy=one_run,
+    pool=BUILD_POOL,
     **_common,
 )
 def raw_documents(
@@ -95,7 +98,7 @@ def raw_documents(
 
 
 @dg.asset(
-    deps=[raw_documents],
+    deps=[raw_documents, document_verdicts],
     kinds={"deltalake"},
     code_version=version(
         clean.STAGE_VERSION,
@@ -109,6 +112,7 @@ def raw_documents(
         # A program that is installed later reads what was turned away without it.
         *parse.programs(),
     ),
+    **of_shards,
     **_common,
 )
 def clean_documents(
@@ -118,10 +122,13 @@ def clean_documents(
 
     Parsing is done by child processes with bounds of memory and time, and no network. Mojibake is
     undone. Personal data is counted (`personal_data`) and replaced by the name of its kind, unless
-    HEADWATER_DOCUMENT_PII or the source says otherwise. Heuristics of quality that a document fails are noted on it
-    (`quality_flags`), or turn it away, as HEADWATER_QUALITY_FILTER says. The quarantine table names
-    the reason for each document that was turned away.
+    HEADWATER_DOCUMENT_PII or the source says otherwise. Heuristics of quality that a document fails
+    are noted on it (`quality_flags`), or turn it away, as HEADWATER_QUALITY_FILTER says. What people
+    rated out is left out. The quarantine table names the reason for each document that was turned
+    away.
     """
+    from headwater.serving.verdict_log import left_out
+
     choices, store = settings.get(), lake.get()
     with executor_of(choices) as executor:
         stats = clean.clean_documents(
@@ -131,9 +138,11 @@ def clean_documents(
             quality_filter=choices.quality_filter,
             personal=_policies(choices, load_sources(choices.sources_file)),
             suite=load_suite("documents", choices.expectations),
+            rated_out=by_shard(left_out(choices), choices.shards),
             limits=ParserLimits(memory_mb=choices.parser_memory_mb, seconds=choices.parser_seconds),
             children=choices.threads,
             executor=executor,
+            in_force=choices.shard_keys(),
         )
     flags, held = accounting.flags(store), accounting.personal_data(store)
     return _result(
@@ -225,6 +234,7 @@ def duplicates(settings: SettingsResource, lake: LakeResource) -> Any:
         settings.embedding_model,
         load_suite("chunks", settings.expectations).digest,
     ),
+    **of_shards,
     **_common,
 )
 def document_shards(
@@ -243,5 +253,6 @@ def document_shards(
             max_tokens=choices.chunk_tokens,
             embedding_model=choices.embedding_model,
             executor=executor,
+            in_force=choices.shard_keys(),
         )
     return _result(context, stats, **{"dagster/row_count": stats.chunks})

@@ -13,7 +13,7 @@ from assets.policies import ML, TRAINING_POOL, on_change, version
 from assets.training import base_model, lora_adapter
 from headwater.datasets.golden import read_golden
 from headwater.datasets.prompt_store import current_prompt
-from headwater.embeddings.retrieve import RetrievalSettings, open_retriever
+from headwater.embeddings.retrieve import retrieval_settings
 from headwater.evaluation.generation import GENERATION_REPORT_VERSION
 from headwater.evaluation.retrieval import RETRIEVAL_REPORT_VERSION
 from resources.environment import SettingsResource
@@ -23,6 +23,7 @@ from resources.vectors import VectorsResource
 from training.recipe import load_recipe
 
 _recipe = load_recipe(settings.recipe)
+_found_by = retrieval_settings(settings).digest
 
 
 @dg.asset(
@@ -31,7 +32,7 @@ _recipe = load_recipe(settings.recipe)
     automation_condition=on_change,
     owners=[ML],
     pool=TRAINING_POOL,
-    code_version=version(f"retrieval/{RETRIEVAL_REPORT_VERSION}", RetrievalSettings().digest),
+    code_version=version(f"retrieval/{RETRIEVAL_REPORT_VERSION}", _found_by),
 )
 def retrieval_report(
     settings: SettingsResource, lake: LakeResource, models: ModelsResource, vectors: VectorsResource
@@ -45,10 +46,10 @@ def retrieval_report(
     from headwater.evaluation.retrieval import evaluate_retrieval
 
     choices = settings.get()
-    with open_retriever(vectors.get(), models.encoder()) as retriever:
-        index = retriever.index.version
+    with models.retriever(vectors.get()) as retriever:
+        index, found_by = retriever.index.version, retriever.settings.digest
         report = evaluate_retrieval(read_golden(lake.get()), retriever.retrieve)
-    store.save(choices, store.RETRIEVAL, report, index=index)
+    store.save(choices, store.RETRIEVAL, report, index=index, retrieval=found_by)
     document = pages.retrieval_document(report, {"index": index})
     folder = pages.write_report(choices.reports, store.RETRIEVAL, report.digest, document)
     figures = report.headline
@@ -69,7 +70,7 @@ def retrieval_report(
     code_version=version(
         f"generation/{GENERATION_REPORT_VERSION}",
         asdict(_recipe.evaluation),
-        RetrievalSettings().digest,
+        _found_by,
     ),
 )
 def generation_report(
@@ -90,8 +91,8 @@ def generation_report(
     choices, base = settings.get(), models.base()
     adapter, prompt = current_adapter(choices), current_prompt(choices)
     items = read_golden(lake.get())
-    with open_retriever(vectors.get(), models.encoder()) as retriever:
-        index = retriever.index.version
+    with models.retriever(vectors.get()) as retriever:
+        index, found_by = retriever.index.version, retriever.settings.digest
         found = retriever.passages_many([item.question for item in items], limit=prompt.top_k)
     report = evaluate_generation(
         items,
@@ -115,6 +116,7 @@ def generation_report(
         adapter=adapter.id,
         prompt=prompt.digest,
         base=base.digest,
+        retrieval=found_by,
     )
     document = pages.generation_document(
         report, {"base model": base.name, "adapter": adapter.id, "prompt": prompt.digest}

@@ -143,7 +143,6 @@ def retraining_decision(
     The drift sensor launches the job `retrain` when this says so. The policy is
     `headwater/monitoring/policy.yaml`.
     """
-    from headwater.embeddings.retrieve import open_retriever
     from headwater.monitoring.likelihood_gap import nll_gap
     from training.run import past_costs
 
@@ -151,7 +150,7 @@ def retraining_decision(
 
     def gap(questions: Sequence[str], adapter: str) -> tuple[float, float] | None:
         folder = choices.adapters / adapter
-        with open_retriever(vectors.get(), models.encoder()) as retriever:
+        with models.retriever(vectors.get()) as retriever:
             return nll_gap(
                 store,
                 questions,

@@ -1,5 +1,7 @@
 """The two ways work is cut: documents by shard, monitoring by day."""
 
+import math
+
 import dagster as dg
 
 from headwater.settings import Settings
@@ -19,3 +21,14 @@ def shard_range_tags() -> dict[str, str]:
         "dagster/asset_partition_range_start": keys[0],
         "dagster/asset_partition_range_end": keys[-1],
     }
+
+
+def in_runs(settings: Settings) -> dg.BackfillPolicy:
+    """How the shards of a backfill are cut into runs: all in one, or as many as there are pods.
+
+    One local run pays for heavy imports once; a run that is a pod has a range of shards.
+    """
+    if settings.executor != "pods":
+        return dg.BackfillPolicy.single_run()
+    pods = settings.workers or settings.threads
+    return dg.BackfillPolicy.multi_run(max_partitions_per_run=math.ceil(settings.shards / pods))

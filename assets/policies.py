@@ -6,6 +6,7 @@ from typing import Any
 
 import dagster as dg
 
+from assets.partitions import in_runs, settings, shards
 from headwater.records import digest_of, short
 
 DATA, ML, ONCALL = "team:data", "team:ml", "team:oncall"
@@ -44,11 +45,18 @@ talks_to_others = dg.RetryPolicy(
     max_retries=3, delay=2, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS
 )
 
-#: One local run takes all shards: one process, heavy imports paid once.
+#: What is one piece of work, whatever its shards: a source is listed once.
 one_run = dg.BackfillPolicy.single_run()
 
 #: Pools bound what runs at once across runs (limits in dagster.yaml).
 TRAINING_POOL, DBT_POOL, BUILD_POOL = "training", "dbt", "documents"
+#: Stages that work on shards by themselves: beside each other where these are pods, since each takes
+#: a lock on every shard of its own.
+of_shards: dict[str, Any] = {
+    "partitions_def": shards,
+    "backfill_policy": in_runs(settings),
+    "pool": None if settings.executor == "pods" else BUILD_POOL,
+}
 
 
 def await_ancestors(assets: Iterable[Any]) -> list[Any]:
@@ -99,6 +107,21 @@ def version(stage: str, *choices: Any) -> str:
     A changed choice (chunk size, recipe, model) then shows as a changed code version in the UI.
     """
     return f"{stage}-{short(digest_of(choices))}" if choices else stage
+
+
+def version_of_run(
+    context: dg.AssetExecutionContext, whole: str, by_shard: Mapping[str, str]
+) -> dg.DataVersion:
+    """The digest of the shards in a run: of the whole table where it has them all (ADR 7).
+
+    Else what other runs have written in the meantime would show in it.
+
+    Args:
+        by_shard: the digest of each shard.
+    """
+    if len(context.partition_keys) == settings.shards:
+        return dg.DataVersion(whole)
+    return dg.DataVersion(digest_of([[key, by_shard[key]] for key in context.partition_keys]))
 
 
 def note_shards(

@@ -1,5 +1,6 @@
 """Group `sources`: what people put in. One observed asset for each entry of sources.yaml, one for
-the questions they confirm, and one for the prompt they put in force.
+the questions they confirm, one for the prompt they put in force, and one for the documents they left
+out.
 
 A source's data version is the digest of its listing, so that listing decides what is stale and
 bytes are read only where the listing changed.
@@ -58,6 +59,21 @@ def prompt_registry() -> dg.ObserveResult:
     from headwater.datasets.prompt_registry import digest_in_force
 
     return dg.ObserveResult(data_version=dg.DataVersion(digest_in_force(Settings())))
+
+
+@dg.observable_source_asset(group_name="sources", tags={"owner": DATA.removeprefix("team:")})
+def document_verdicts() -> dg.ObserveResult:
+    """Documents that people left out of the corpus on the endpoint's page of outliers."""
+    from headwater.serving.verdict_log import left_out, verdicts_digest
+
+    entries = left_out(Settings())
+    return dg.ObserveResult(
+        data_version=dg.DataVersion(verdicts_digest(entries)),
+        metadata={
+            "documents": len(entries),
+            "examples": dg.MetadataValue.json([each.uri for each in entries[:10]]),
+        },
+    )
 
 
 settings = Settings()

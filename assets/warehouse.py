@@ -1,5 +1,6 @@
 """Group `warehouse`: the dbt models over the lake, their tests as asset checks."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +13,18 @@ from resources.warehouse import PROJECT, build, manifest
 
 
 class _Translator(DagsterDbtTranslator):
-    """Models follow their inputs like every other asset."""
+    """Models follow their inputs like every other asset.
+
+    Args:
+        parsed: the project's manifest.
+    """
+
+    def __init__(self, parsed: Mapping[str, Any]) -> None:
+        super().__init__()
+        own = f"macro.{parsed['metadata']['project_name']}."
+        self._macros = {
+            name: macro for name, macro in parsed["macros"].items() if name.startswith(own)
+        }
 
     def get_automation_condition(
         self, dbt_resource_props: Mapping[str, Any]
@@ -20,7 +32,9 @@ class _Translator(DagsterDbtTranslator):
         return on_change
 
     def get_code_version(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
-        """A model's SQL, the types it promises, and how it is kept; prose and tests change nothing."""
+        """A model's SQL and our macros in it, the types it promises, and how it is kept; prose and
+        tests change nothing.
+        """
         if dbt_resource_props["resource_type"] != "model":
             return None  # a source's version is its asset's own
         columns = dbt_resource_props["columns"].values()
@@ -29,7 +43,21 @@ class _Translator(DagsterDbtTranslator):
             dbt_resource_props["raw_code"],
             [[column["name"], column["data_type"]] for column in columns],
             dbt_resource_props["config"]["materialized"],
+            self._macros_of(dbt_resource_props),
         )
+
+    def _macros_of(self, model: Mapping[str, Any]) -> list[str]:
+        """SQL of our own macros that a model is made with, and of those that they call."""
+        made_by = f"materialization_{model['config']['materialized']}_"
+        waiting = [name for name in self._macros if name.rpartition(".")[2].startswith(made_by)]
+        waiting += model["depends_on"]["macros"]
+        found: dict[str, str] = {}
+        while waiting:
+            name = waiting.pop()
+            if name in self._macros and name not in found:
+                found[name] = self._macros[name]["macro_sql"]
+                waiting += self._macros[name]["depends_on"]["macros"]
+        return [found[name] for name in sorted(found)]
 
 
 @dbt_assets(
@@ -37,7 +65,7 @@ class _Translator(DagsterDbtTranslator):
     project=PROJECT,
     pool=DBT_POOL,
     name="warehouse",
-    dagster_dbt_translator=_Translator(),
+    dagster_dbt_translator=_Translator(json.loads(manifest().read_bytes())),
     # Nothing that serves waits for the marts, so in one run they come last.
     op_tags={"dagster/priority": "-1"},
 )

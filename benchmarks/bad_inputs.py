@@ -292,11 +292,21 @@ def _pdf_bombs() -> dict[str, bytes]:
         "blanks": _stream(blanks, b"/Filter /FlateDecode"),
         "twice": _stream(zlib.compress(blanks, 9), twice),
         "words": _stream(words, b"/Filter /FlateDecode"),
+        "lines": _stream(zlib.compress(_drawing(20_000), 9), b"/Filter /FlateDecode"),
+        "cells": _stream(zlib.compress(_drawing(126), 9), b"/Filter /FlateDecode"),
     }
     return {
         f"{name}.pdf": make_pdf([_CATALOGUE, _tree([4]), _FONT, _page(5), stream])
         for name, stream in streams.items()
     }
+
+
+def _drawing(lines: int) -> bytes:
+    """A word among lines, half of them upright, that cross each other wherever they meet."""
+    step = 1200 / lines
+    upright = (b"%.3f 0 m %.3f 700 l S\n" % (step * at, step * at) for at in range(lines // 2))
+    level = (b"0 %.3f m 600 %.3f l S\n" % (step * at, step * at) for at in range(lines // 2))
+    return b"".join((*upright, *level, b"BT /F1 9 Tf 72 720 Td (harbour) Tj ET"))
 
 
 def _encrypted_pdf() -> bytes:

@@ -9,7 +9,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -220,7 +220,7 @@ def _release(place: Place) -> None:
             prompt=_PROMPT,
             index=place.store.versions()[-1],
             embedding_model=StaticEncoder(MODEL).digest,
-            retrieval=asdict(RetrievalSettings()),
+            retrieval=RetrievalSettings().as_mapping(),
         ),
     )
     pointer.promote(settings, release.id, pointer.current(settings), actor="crash")

@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
@@ -111,7 +110,7 @@ def make_release(
         "adapter": None,
         "prompt": PROMPT,
         "embedding_model": model_digest(settings.embedding_model),
-        "retrieval": asdict(RetrievalSettings()),
+        "retrieval": RetrievalSettings().as_mapping(),
         "guardrails": keep_policy(settings, guards or load_policy()),
     }
     return manifest.save(settings, Release(**(values | fields)))

@@ -259,7 +259,7 @@ def _load_stub(settings: Settings, release: str, before: Runtime | None) -> Runt
     engine = Shared("stub", cast("Engine", StubEngine()), StubEngine.close)  # type: ignore[arg-type]
     return Runtime(
         real.release, real.retriever, engine, real.shared_encoder, real.shared_index,
-        guard=real.guard,
+        guard=real.guard, reranker=real.shared_reranker,
     )  # fmt: skip
 
 

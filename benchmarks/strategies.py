@@ -2,9 +2,10 @@
 
 `python -m benchmarks.strategies --json` takes the default corpus and its golden set through the stages
 of a build, in a home that is thrown away, once for each strategy: chunks of 64, 128 and 256 tokens,
-with and without their heading in what is embedded, and small chunks that stand for their section. The
-strategies then take turns at every question. Differences are against what is shipped, paired by
-question. `--sources` and `--questions` take another corpus; `--documents` takes Python's HTML
+with and without their heading in what is embedded, and small chunks that stand for their section. Over
+what is shipped, late interaction looks at the first passages again, and so does the cross-encoder that
+HEADWATER_RERANKER names, if it does. The strategies then take turns at every question. Differences are
+against what is shipped, paired by question. `--sources` and `--questions` take another corpus; `--documents` takes Python's HTML
 documentation, or another folder with questions of its own, and `--pages` a fixed sample of it.
 """
 
@@ -38,7 +39,19 @@ from headwater.embeddings.edge import EdgeStore
 from headwater.embeddings.embed import TextEncoder, embed_chunks
 from headwater.embeddings.encoder import Encoder
 from headwater.embeddings.index import publish_index
-from headwater.embeddings.retrieve import Mode, Retriever, open_retriever
+from headwater.embeddings.late_interaction import (
+    KEPT_BYTES,
+    LATE_INTERACTION,
+    LateInteraction,
+    TokenEncoder,
+)
+from headwater.embeddings.rerank import (
+    LATE_INTERACTION_VERSION,
+    Reranker,
+    open_reranker,
+    reference,
+)
+from headwater.embeddings.retrieve import Mode, RetrievalSettings, Retriever, open_retriever
 from headwater.errors import HeadwaterError
 from headwater.evaluation import ranking
 from headwater.evaluation.retrieval import DEPTH, MODES, evaluate_retrieval
@@ -57,6 +70,8 @@ SMALL = (64, 128)
 #: second is what a person does not notice before an answer that takes one.
 BUDGET_MS = 50.0
 SHIPPED = "shipped"
+#: How many passages a reranker looks at again.
+FIRST = (10, 20)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,17 +82,40 @@ class Strategy:
         tokens: bound of a chunk, as `Settings.chunk_tokens`.
         heading: embed the heading path before the text; BM25 has it either way.
         section: search chunks, and return the section that each is in.
+        reranker: reference of who looks at the first passages again; `rerank_first` is how many.
+        kept: time a reranker with the passages in memory from a search before. Else it keeps none.
     """
 
     name: str
     tokens: int
     heading: bool = True
     section: bool = False
+    reranker: str = ""
+    rerank_first: int = 0
+    kept: bool = False
 
 
-def strategies(shipped_tokens: int) -> list[Strategy]:
-    """What is compared, the shipped strategy first."""
+def strategies(shipped_tokens: int, reranker: str = "") -> list[Strategy]:
+    """What is compared, the shipped strategy first.
+
+    Args:
+        reranker: what the settings choose; a cross-encoder is compared too.
+    """
+    late = f"{LATE_INTERACTION}/{LATE_INTERACTION_VERSION}"
     found = [Strategy(name=SHIPPED, tokens=shipped_tokens)]
+    for chosen in dict.fromkeys([late, *([reranker] if reranker else [])]):
+        kind = chosen.partition("/")[0]
+        found += [
+            Strategy(
+                name=f"{SHIPPED}, {kind} of {first}",
+                tokens=shipped_tokens,
+                reranker=chosen,
+                rerank_first=first,
+            )
+            for first in FIRST
+        ]
+    name = f"{SHIPPED}, {LATE_INTERACTION} of {FIRST[0]} in memory"
+    found.append(replace(found[1], name=name, kept=True))
     for size in SIZES:
         tokens = size - _ADDED_TOKENS
         found.append(Strategy(name=f"{size} tokens", tokens=tokens))
@@ -201,8 +239,20 @@ class Bench:
             publish_index(lake, store, model_digest=encoder.digest)
             self.built[key] = chunks, round(time.perf_counter() - started, 1)
         # Questions have no heading: they are encoded as they are.
-        retriever = stack.enter_context(open_retriever(store, self.encoder))
+        how = RetrievalSettings()
+        if strategy.reranker:
+            how = replace(how, reranker=strategy.reranker, rerank_first=strategy.rerank_first)
+        retriever = stack.enter_context(
+            open_retriever(store, self.encoder, settings=how, reranker=self._reranker(strategy))
+        )
         return Arm(strategy, retriever, sections(lake) if strategy.section else None)
+
+    def _reranker(self, strategy: Strategy) -> Reranker | None:
+        if strategy.reranker.startswith(LATE_INTERACTION) and isinstance(
+            self.encoder, TokenEncoder
+        ):
+            return LateInteraction(self.encoder, KEPT_BYTES if strategy.kept else 0)
+        return open_reranker(self.settings, strategy.reranker, self.encoder)
 
     def judge(self, arm: Arm) -> tuple[dict[str, Any], list[float]]:
         """The figures of what a strategy finds, and the fused nDCG@10 of each question."""
@@ -282,7 +332,7 @@ def _times(arms: Sequence[Arm], items: Sequence[GoldenItem], rounds: int) -> lis
     """Milliseconds of each question with each strategy, the median of the rounds.
 
     All strategies are asked one question before the next, each of them first in turn, so that what
-    else the machine does falls on all of them.
+    else the machine does falls on all of them. Those that keep passages are asked once before.
     """
     _say(f"timing: {len(items)} questions, {len(arms)} strategies, {rounds} rounds")
     for arm in arms:
@@ -290,6 +340,9 @@ def _times(arms: Sequence[Arm], items: Sequence[GoldenItem], rounds: int) -> lis
     found: list[list[float]] = [[] for _ in arms]
     for number, item in enumerate(items):
         taken: list[list[float]] = [[] for _ in arms]
+        for arm in arms:
+            if arm.strategy.kept:
+                arm.retrieve(item.question, "fused", DEPTH)
         for turn in range(rounds):
             for place in range(len(arms)):
                 at = (place + number + turn) % len(arms)
@@ -409,7 +462,9 @@ def main() -> None:
             chosen = pages(place, questions, options.pages)
             sources = [chosen.source]
         bench = Bench(root, settings, encoder, sources, questions)
-        found = compare(bench, strategies(settings.chunk_tokens), options.rounds)
+        found = compare(
+            bench, strategies(settings.chunk_tokens, reference(settings)), options.rounds
+        )
         if chosen:
             counts = ("named", "others", "left_out")
             found["pages"] = {name: getattr(chosen, name) for name in counts}

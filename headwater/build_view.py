@@ -61,6 +61,8 @@ class BuildView:
         for name in found["stale"]:
             reason = found["reasons"].get(name, "an input may change")
             self.console.print(f"  {escape(name)}  [dim]{escape(reason)}[/dim]")
+        for error in found["refused"].values():
+            self.console.print(f"[red]The build will stop[/red]: {escape(error)}")
         self._deferred(found)
 
     def summary(self, result: dict[str, Any]) -> None:
@@ -277,6 +279,8 @@ def _about(span: dict[str, Any]) -> str:
         words.append(f"passages {len(said['headwater.chunks'])}")
     if "headwater.similarity" in said:
         words.append(f"similarity {said['headwater.similarity']:.3f}")
+    if "headwater.rerank_ms" in said:
+        words.append(f"reranked in {said['headwater.rerank_ms']:.1f} ms")
     if "gen_ai.usage.output_tokens" in said:
         words.append(f"tokens {said['gen_ai.usage.input_tokens']} in")
         words.append(f"{said['gen_ai.usage.output_tokens']} out")

@@ -5,6 +5,7 @@ names the run that made it.
 """
 
 import functools
+import inspect
 import json
 import re
 from collections import Counter
@@ -22,7 +23,7 @@ from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
 from headwater.errors import HeadwaterError
 from headwater.files import is_abandoned, read_json, write_json
-from headwater.locks import alone, wait_for
+from headwater.locks import Parts, wait_for
 from headwater.tables import PARTITIONED, SCHEMAS
 
 P = ParamSpec("P")
@@ -142,6 +143,7 @@ class Lake:
         self.versions_written: dict[str, int] = {}
         self._bases: dict[str, int] = {}
         self._on_use = on_use
+        self._writers = Parts(root / ".writer.lock")
 
     def path(self, name: str) -> Path:
         return self.root / name
@@ -328,7 +330,19 @@ class Lake:
         Raises:
             Busy: another is; says who.
         """
-        with alone(self.root / ".writer.lock", who=who, run=self.run):
+        with self._writers.all(who=who, run=self.run):
+            yield
+
+    @contextmanager
+    def alone_on(self, shards: Iterable[str], who: str) -> Iterator[None]:
+        """Be the only one at work on these shards of the document tables; does not wait.
+
+        Others may be at work on other shards, of the same tables.
+
+        Raises:
+            Busy: another is at work on one of them, or on all; says who.
+        """
+        with self._writers.some(shards, who=who, run=self.run):
             yield
 
     def holds(self) -> dict[str, dict[str, Any]]:
@@ -445,6 +459,25 @@ def sole_writer(stage: Callable[Concatenate[Lake, P], R]) -> Callable[Concatenat
     @functools.wraps(stage)
     def run(lake: Lake, *args: P.args, **kwargs: P.kwargs) -> R:
         with lake.alone(stage.__name__):
+            return stage(lake, *args, **kwargs)
+
+    return run
+
+
+def writer_of_shards(
+    stage: Callable[Concatenate[Lake, P], R],
+) -> Callable[Concatenate[Lake, P], R]:
+    """A stage that works on its `shards` of the document tables while no other does.
+
+    Beside it another process may run the same stage on other shards: what is read of those is what is
+    committed, and commits to one table come one after another.
+    """
+    signature = inspect.signature(stage)
+
+    @functools.wraps(stage)
+    def run(lake: Lake, *args: P.args, **kwargs: P.kwargs) -> R:
+        shards = signature.bind(lake, *args, **kwargs).arguments["shards"]
+        with lake.alone_on(shards, stage.__name__):
             return stage(lake, *args, **kwargs)
 
     return run

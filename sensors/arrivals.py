@@ -1,5 +1,5 @@
-"""Notices what people put in: new, changed and vanished documents, questions they confirm, and the
-prompt they put in force.
+"""Notices what people put in: new, changed and vanished documents, questions they confirm, the
+prompt they put in force, and documents they leave out.
 """
 
 import time
@@ -11,9 +11,11 @@ import dagster as dg
 from headwater.datasets.golden import file_digest
 from headwater.datasets.prompt_registry import digest_in_force
 from headwater.documents.sources import Source, asset_name, list_items, listing_digest
+from headwater.serving.verdict_log import left_out, verdicts_digest
 from headwater.settings import Settings
 
-#: Seconds that one tick may look at web sites; the next one goes on. Dagster ends a tick after 60.
+#: Seconds that one tick may look at web sites and repositories; the next one goes on. Dagster ends a
+#: tick after 60, which tables, databases, archives and stores that take longer to list run into.
 _PATIENCE = 20.0
 
 
@@ -38,7 +40,7 @@ def look(
     """Every input as it is now; listings are read, documents are not.
 
     Args:
-        until: when looks at web sites must stop, of the monotonic clock.
+        until: when looks at web sites and repositories must stop, of the monotonic clock.
     """
     questions = dg.AssetObservation(
         asset_key="golden_questions",
@@ -48,11 +50,16 @@ def look(
         asset_key="prompt_registry",
         tags={"dagster/data_version": digest_in_force(settings)},
     )
+    verdicts = dg.AssetObservation(
+        asset_key="document_verdicts",
+        tags={"dagster/data_version": verdicts_digest(left_out(settings))},
+    )
     seen = [Arrival(event=_listing(source, until), reads="raw_documents") for source in sources]
     return [
         *seen,
         Arrival(event=questions, reads="golden_set"),
         Arrival(event=prompt, reads="prompt"),
+        Arrival(event=verdicts, reads="clean_documents"),
     ]
 
 
@@ -72,8 +79,8 @@ def arrivals_sensor(sources: list[Source]) -> dg.SensorDefinition:
         name="arrivals",
         minimum_interval_seconds=15,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Lists every source and reports those that changed, confirmed questions, and the"
-        " prompt in force.",
+        description="Lists every source and reports those that changed, confirmed questions, the"
+        " prompt in force, and documents that people left out.",
     )
     def arrivals(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         seen = look(sources, Settings(), time.monotonic() + _PATIENCE)

@@ -13,6 +13,7 @@ from assets.documents import (
     document_shards,
     duplicates,
 )
+from assets.embeddings import vector_index
 from assets.partitions import settings
 from assets.policies import table
 from headwater.documents import quality
@@ -25,6 +26,13 @@ from resources.lake import LakeResource
 _MOST_SHARDS = 50
 #: Materializations that are looked through for builds that changed something.
 _MOST_RECORDS = 4 * MOST_BUILDS
+#: Whose materialization has documents and chunks checked. Expectations are of a whole table: where its
+#: shards are made by several runs, it is asked when all of them are done, by what comes next.
+_AFTER_DOCUMENTS, _AFTER_CHUNKS = (
+    (duplicates, vector_index)
+    if settings.executor == "pods"
+    else (clean_documents, document_shards)
+)
 
 
 def _result(name: str, result: quality.QualityResult) -> dg.AssetCheckResult:
@@ -55,14 +63,14 @@ def _result(name: str, result: quality.QualityResult) -> dg.AssetCheckResult:
     )
 
 
-@dg.asset_check(asset=clean_documents, blocking=True)
+@dg.asset_check(asset=_AFTER_DOCUMENTS, blocking=True)
 def documents_meet_expectations(lake: LakeResource) -> dg.AssetCheckResult:
     """Unique URIs, text within bounds, known language, well-formed digests."""
     suite = load_suite("documents", settings.expectations)
     return _result("documents", quality.validate_documents(lake.get(), suite))
 
 
-@dg.asset_check(asset=document_shards, blocking=True)
+@dg.asset_check(asset=_AFTER_CHUNKS, blocking=True)
 def chunks_meet_expectations(lake: LakeResource) -> dg.AssetCheckResult:
     """Unique ids, tokens within the bound, spans that follow one another without a gap."""
     suite = load_suite("chunks", settings.expectations)

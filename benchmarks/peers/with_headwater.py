@@ -29,8 +29,10 @@ from headwater.documents.parser_pool import ParserPool, Unparsed
 from headwater.documents.raw import update_raw
 from headwater.documents.signature import signature
 from headwater.documents.sources import FolderSource
-from headwater.documents.split import embed_text, split_text
-from headwater.documents.tokens import token_counter
+from headwater.documents.split import Text, embed_text, split_texts
+from headwater.documents.stage import BLOCK, BLOCK_BYTES
+from headwater.documents.tokens import adds_up, token_counter
+from headwater.executors.base import in_blocks
 from headwater.lake import Lake
 from headwater.records import digest_of
 from headwater.settings import Settings
@@ -58,10 +60,18 @@ def parsing(request: Request) -> Callable[[], Facts]:
 def chunking(request: Request) -> Callable[[], Facts]:
     """Texts without headings to chunks."""
     texts, count = read_texts(request.texts), token_counter(request.model)
+    sure = adds_up(request.model)
     chunks = [
         (name, embed_text(span.heading, span.text).strip())
-        for name, text in texts
-        for span in split_text(text, "", (), request.max_tokens, count)
+        for block in in_blocks(texts, lambda each: len(each[1]), most=BLOCK, most_size=BLOCK_BYTES)
+        for (name, _), spans in zip(
+            block,
+            split_texts(
+                [Text(text, "", ()) for _, text in block], request.max_tokens, count, adds_up=sure
+            ),
+            strict=True,
+        )
+        for span in spans
     ]
     write_texts(Path(request.output) / "chunks.jsonl", chunks)
     return lambda: {

@@ -40,8 +40,8 @@ def search(
     """The passages that an index has for a question; no model is asked to answer it.
 
     Searches as the release that serves does. With --explain: the rank and score of each retriever,
-    the fusion's arithmetic, the words that BM25 matched, whether a prompt would show the passage,
-    and which document it is from.
+    the fusion's arithmetic, what a reranker moved, the words that BM25 matched, whether a prompt
+    would show the passage, and which document it is from.
     """
     from headwater.serving.search import search as look
 
@@ -95,11 +95,21 @@ def _show_hit(hit: dict[str, Any], found: dict[str, Any]) -> None:
         if hit[name] or "document" in hit or found["mode"] == "fused"
     ]
     console.print(f"     ranks   {', '.join(places)}")
+    if found["retrieval"].get("reranker") and found["mode"] == "fused":
+        console.print(f"     rerank  {_moved(hit, found['retrieval'])}")
     if "document" in hit:
         _show_why(hit, found["retrieval"])
     text = " ".join(hit["text"].split())
     cut = text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
     console.print(f"     {plain(cut)}", soft_wrap=True)
+
+
+def _moved(hit: dict[str, Any], retrieval: dict[str, Any]) -> str:
+    """What the reranker did with a passage."""
+    if (moved := hit["reranked"]) is None:
+        return f"not among the first {retrieval['rerank_first']}, not looked at"
+    kind = retrieval["reranker"].partition("/")[0]
+    return f"{moved['before']} to {moved['after']}, by {kind} {moved['score']:.4f}"
 
 
 def _show_why(hit: dict[str, Any], retrieval: dict[str, Any]) -> None:

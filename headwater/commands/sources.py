@@ -38,7 +38,8 @@ def add(
         ),
     ] = None,
     kind: Annotated[
-        str | None, typer.Option(help="table or mail, where the location does not tell.")
+        str | None,
+        typer.Option(help="table, mail or sql, where the location does not tell."),
     ] = None,
     id_column: Annotated[
         str | None, typer.Option(help="Table: column of ids; default `id`.")
@@ -55,8 +56,23 @@ def add(
     table_format: Annotated[
         str | None, typer.Option("--format", help="Table: jsonl, csv, parquet or sqlite.")
     ] = None,
-    table: Annotated[str | None, typer.Option(help="SQLite: the table or view to read.")] = None,
+    table: Annotated[
+        str | None, typer.Option(help="SQLite, database: the table or view to read.")
+    ] = None,
+    query: Annotated[
+        str | None, typer.Option(help="Database: a SELECT, instead of a table.")
+    ] = None,
+    version_column: Annotated[
+        str | None,
+        typer.Option(help="Database: column that changes whenever a row does, such as updated_at."),
+    ] = None,
+    password_env: Annotated[
+        str | None, typer.Option(help="Database: environment variable that holds the password.")
+    ] = None,
     ref: Annotated[str | None, typer.Option(help="Git: branch or tag; default HEAD.")] = None,
+    token_env: Annotated[
+        str | None, typer.Option(help="Git: environment variable that holds a token.")
+    ] = None,
     option: Annotated[
         list[str] | None,
         typer.Option(help="Store: NAME=VALUE for fsspec, repeatable, such as endpoint_url=URL."),
@@ -72,7 +88,7 @@ def add(
     ] = None,
     allow_private: Annotated[
         list[str] | None,
-        typer.Option(help="Site: host that may have a private address, repeatable."),
+        typer.Option(help="Site, Git: host that may have a private address, repeatable."),
     ] = None,
     contact: Annotated[
         str | None, typer.Option(help="Site: URL or address its servers are told.")
@@ -88,6 +104,8 @@ def add(
     A table, a row a document (JSONL, CSV, Parquet): `sources add faq.jsonl --text-column body`
 
     A SQLite table: `sources add help.sqlite --table articles --id-column slug`
+
+    A database, by SQLAlchemy's URL: `sources add postgresql://reader@host/help --table articles`
 
     A mail archive, mbox or Maildir: `sources add list.mbox --access internal`
 
@@ -120,7 +138,11 @@ def add(
         "text_format": text_format,
         "format": table_format,
         "table": table,
+        "query": query,
+        "version": version_column,
+        "password_env": password_env,
         "ref": ref,
+        "token_env": token_env,
         "options": dict(map(_option, option)) if option else None,
         "sitemap": sitemap,
         "hosts": host,
@@ -181,6 +203,32 @@ def remove(name: str, *, as_json: Json = False) -> None:
     console.print(f"Removed {name}. Now `headwater build`.")
     if as_json:
         print_json({"removed": name})
+
+
+@app.command("allow")
+@reports_errors
+def allow(name: str, *, as_json: Json = False) -> None:
+    """Let the next build remove what a source has lost, where that is more than builds remove.
+
+    Once, within a day, and down to what the source lists now. See `most_removed` in docs/sources.md.
+    """
+    from headwater.documents import removals
+    from headwater.documents.sources import find_source, list_items
+    from headwater.lake import Lake
+
+    settings = Settings()
+    source = find_source(settings.sources_file, name)
+    documents = len(list_items(source))
+    gone = removals.allow(Lake(settings.lake), source, documents)
+    if gone is None:
+        console.print(f"{source.name} has not lost more than builds remove; nothing to allow.")
+    else:
+        console.print(
+            f"The next build may remove {gone:,} documents of {source.name}; {documents:,} stay."
+            " Now `headwater build`."
+        )
+    if as_json:
+        print_json({"name": source.name, "documents": documents, "removed": gone or 0})
 
 
 def _option(text: str) -> tuple[str, Any]:

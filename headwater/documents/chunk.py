@@ -7,7 +7,7 @@ carries, or where it is no duplicate any more.
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from functools import cache, partial
 from itertools import pairwise
 from typing import Any
@@ -18,7 +18,7 @@ from headwater.documents.clean import read_documents
 from headwater.documents.duplicates import left_out_by_shard
 from headwater.documents.parsed import fold
 from headwater.documents.rest import Rest
-from headwater.documents.split import embed_text, split_text
+from headwater.documents.split import Span, Text, embed_text, split_texts
 from headwater.documents.stage import (
     BLOCK,
     BLOCK_BYTES,
@@ -31,10 +31,10 @@ from headwater.documents.stage import (
     stage_stats,
     with_retired,
 )
-from headwater.documents.tokens import TokenCounter, token_counter, tokenizer_digest
+from headwater.documents.tokens import adds_up, token_counter, tokenizer_digest
 from headwater.executors.base import Executor, in_blocks, map_groups, refuse_unlike
 from headwater.executors.inline import Inline
-from headwater.lake import Lake, rows_to_table, sole_writer
+from headwater.lake import Lake, rows_to_table, writer_of_shards
 from headwater.progress import track
 from headwater.records import Chunk, CleanDocument, digest_of
 from headwater.tables import SCHEMAS
@@ -49,6 +49,7 @@ OUTPUT = Output(
     where_given=("access",),
 )
 _LIGHT = ["uri", "shard", "digest", "licence", "access"]
+_CHUNK = [field.name for field in fields(Chunk)]
 #: A document, and the digest of what its chunks are made from.
 Unsplit = tuple[CleanDocument, str]
 
@@ -89,7 +90,7 @@ class _Work:
     removed: int
 
 
-@sole_writer
+@writer_of_shards
 def shard_documents(
     lake: Lake,
     shards: Sequence[str],
@@ -97,6 +98,7 @@ def shard_documents(
     embedding_model: str,
     *,
     executor: Executor | None = None,
+    in_force: Sequence[str] | None = None,
 ) -> ChunkStats:
     """Bring `document_shards` up to `clean_documents` and `duplicates`, in these shards.
 
@@ -104,11 +106,12 @@ def shard_documents(
         max_tokens: bound of a chunk with its heading path, special tokens not counted.
         embedding_model: whose tokenizer counts.
         executor: who splits documents; the default is this process.
+        in_force: all shards, where others may be at work beside this one (`with_retired`).
     """
     if "document_shards" in lake.holds():
         return _with_chunks(lake, as_it_stands(lake, OUTPUT, shards))
     executor = executor or Inline()
-    shards = with_retired(lake, "document_shards", "clean_documents", shards)
+    shards = with_retired(lake, "document_shards", "clean_documents", shards, in_force)
     how = Splitting(
         max_tokens=max_tokens,
         embedding_model=embedding_model,
@@ -194,27 +197,34 @@ def split_apart(how: Splitting, documents: Sequence[Unsplit]) -> pa.Table:
 def split_documents(how: Splitting, documents: Sequence[Unsplit]) -> pa.Table:
     """The chunks of some documents, as rows of `document_shards`."""
     count_tokens = token_counter(how.embedding_model)
-    rows = [
-        {**asdict(chunk), "input_digest": input_digest}
-        for document, input_digest in documents
-        for chunk in split(document, how.max_tokens, count_tokens)
-    ]
+    rows: list[dict[str, Any]] = []
+    for block in in_blocks(
+        documents, lambda each: len(each[0].text), most=BLOCK, most_size=BLOCK_BYTES
+    ):
+        split = split_texts(
+            [Text(each.text, each.title, each.headings) for each, _ in block],
+            how.max_tokens,
+            count_tokens,
+            adds_up=adds_up(how.embedding_model),
+        )
+        for (document, input_digest), spans in zip(block, split, strict=True):
+            for chunk in chunks(document, spans):
+                row = {name: getattr(chunk, name) for name in _CHUNK}
+                rows.append({**row, "input_digest": input_digest})
     return rows_to_table("document_shards", rows)
 
 
-def split(document: CleanDocument, max_tokens: int, count_tokens: TokenCounter) -> list[Chunk]:
-    """The chunks of a document, in order; their spans join to its text.
+def chunks(document: CleanDocument, spans: Sequence[Span]) -> list[Chunk]:
+    """The chunks of a document, in order.
 
     Args:
-        max_tokens: bound of `embed_text(chunk.heading, chunk.text)`, special tokens not counted.
-        count_tokens: counts the tokens of each of a batch of texts.
+        spans: that join to its text; `embed_text(chunk.heading, chunk.text)` is bounded in tokens.
     """
-    spans = split_text(document.text, document.title, document.headings, max_tokens, count_tokens)
     offsets = [0]
     for span in spans:
         offsets.append(offsets[-1] + len(span.text.encode()))
     seen: Counter[str] = Counter()
-    chunks = []
+    made = []
     for ordinal, (start, end) in enumerate(pairwise(offsets)):
         heading, text = spans[ordinal].heading, spans[ordinal].text.strip()
         embed_digest = digest_of(fold(embed_text(heading, text)))
@@ -222,7 +232,7 @@ def split(document: CleanDocument, max_tokens: int, count_tokens: TokenCounter) 
         name = digest_of(document.uri, embed_digest, seen[embed_digest])
         seen[embed_digest] += 1
         stored = (name, document.uri, document.source, ordinal, start, end, document.title)
-        chunks.append(
+        made.append(
             Chunk(
                 id=name,
                 uri=document.uri,
@@ -242,7 +252,7 @@ def split(document: CleanDocument, max_tokens: int, count_tokens: TokenCounter) 
                 access=document.access,
             )
         )
-    return chunks
+    return made
 
 
 def _with_chunks(lake: Lake, stats: StageStats) -> ChunkStats:

@@ -129,6 +129,30 @@ def _why_not_6(ip: IPv6Address) -> str | None:
     return None if ip in _GLOBAL else "reserved"
 
 
+def addresses_of(host: str, port: int, allow_private: Collection[str]) -> list[str]:
+    """Addresses of a host, none of which may be forbidden: one that is says enough of it.
+
+    Args:
+        allow_private: hosts (`name` or `name:port`) whatever address they have.
+
+    Raises:
+        FetchError: `forbidden_address`.
+        httpcore.ConnectError: the name cannot be resolved.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise httpcore.ConnectError(f"its name cannot be resolved: {error}") from error
+    addresses = list(dict.fromkeys(str(each[4][0]) for each in found))
+    shown = f"[{host}]" if ":" in host else host
+    if not {name.lower() for name in allow_private} & {host, shown, f"{shown}:{port}"}:
+        for address in addresses:
+            word = why_not(address)
+            if word is not None:
+                raise FetchError("forbidden_address", f"{host} is {address}, which is {word}")
+    return addresses
+
+
 class Fetcher:
     """GET requests, one at a time, to public addresses and to hosts that are named as private.
 
@@ -392,7 +416,7 @@ class _CheckedBackend(httpcore.NetworkBackend):
     """Connects to checked addresses only; the name stays what TLS verifies."""
 
     def __init__(self, allow_private: Collection[str], clock: _Clock) -> None:
-        self._allowed = {name.lower() for name in allow_private}
+        self._allowed = allow_private
         self._clock = clock
         self._inner = httpcore.SyncBackend()
 
@@ -405,7 +429,7 @@ class _CheckedBackend(httpcore.NetworkBackend):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
         failed: Exception | None = None
-        for address in self._addresses(host, port):
+        for address in addresses_of(host, port, self._allowed):
             try:
                 stream = self._inner.connect_tcp(
                     address, port, self._clock.left(timeout), local_address, socket_options
@@ -423,18 +447,3 @@ class _CheckedBackend(httpcore.NetworkBackend):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
         raise FetchError("forbidden_address", "a socket of this machine")
-
-    def _addresses(self, host: str, port: int) -> list[str]:
-        """Addresses of a host, none of which may be forbidden: one that is says enough of it."""
-        try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
-            raise httpcore.ConnectError(f"its name cannot be resolved: {error}") from error
-        addresses = list(dict.fromkeys(str(each[4][0]) for each in found))
-        shown = f"[{host}]" if ":" in host else host
-        if not self._allowed & {host, shown, f"{shown}:{port}"}:
-            for address in addresses:
-                word = why_not(address)
-                if word is not None:
-                    raise FetchError("forbidden_address", f"{host} is {address}, which is {word}")
-        return addresses

@@ -4,6 +4,7 @@ Dispatches on the media type. Knows nothing about tables or chunks.
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import cache
 from pathlib import PurePosixPath
 from urllib.parse import unquote
@@ -22,14 +23,16 @@ from headwater.documents.formats import (
     rst,
     text,
 )
-from headwater.documents.parsed import Block, Parsed, Rejected, assemble
+from headwater.documents.parsed import Block, Note, Parsed, Rejected, assemble
 
 PARSER_VERSION = "parse/4"
+#: Of formats whose text has changed since: documents of no other format are parsed again for it.
+_FORMAT_VERSIONS = {"application/pdf": "pdf/2"}
 #: Why `parse` gives no text for a picture that it finds sound: `parse_by_program` is to read it.
 NEEDS_PROGRAM = "needs_program"
 
-#: The title that a document names, or "", and its blocks.
-Found = tuple[str, Iterable[Block]]
+#: The title that a document names, or "", and its blocks, with what is to be said of it.
+Found = tuple[str, Iterable[Block | Note]]
 
 
 def _plain(decoded: str) -> Found:
@@ -100,6 +103,17 @@ def parse_by_program(content: bytes, uri: str, max_chars: int) -> Parsed:
     return _assembled("", image.recognise(content, max_chars), uri, max_chars)
 
 
+def format_versions() -> tuple[str, ...]:
+    """Of formats that have one of their own, in order."""
+    return tuple(sorted(_FORMAT_VERSIONS.values()))
+
+
+def depends_on(media_type: str) -> tuple[str, ...]:
+    """What a format's text depends on besides `PARSER_VERSION`; for most it is nothing."""
+    version = _FORMAT_VERSIONS.get(media_type)
+    return (*([version] if version else ()), *tools(media_type))
+
+
 @cache
 def tools(media_type: str) -> tuple[str, ...]:
     """Programs beside Python that a format's text depends on, with their versions; mostly none.
@@ -115,14 +129,12 @@ def programs() -> tuple[str, ...]:
     return tuple(program for program in (image.tool(),) if program)
 
 
-def _assembled(title: str, blocks: Iterable[Block], uri: str, max_chars: int) -> Parsed:
+def _assembled(title: str, blocks: Iterable[Block | Note], uri: str, max_chars: int) -> Parsed:
     parsed = assemble(blocks, title)
     if not parsed.text:
         raise Rejected("empty", "nothing is left after markup and unseen characters are removed")
     _bounded(parsed.text, max_chars)
-    if parsed.title:
-        return parsed
-    return Parsed(title=_stem(uri), text=parsed.text, headings=parsed.headings)
+    return parsed if parsed.title else replace(parsed, title=_stem(uri))
 
 
 def _bounded(decoded: str, max_chars: int) -> str:

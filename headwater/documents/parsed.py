@@ -73,6 +73,13 @@ class Block:
     heading: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What a format's parser left out or left as it was, said for a person; no text of the document."""
+
+    text: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parsed:
     """Normalised text with its title and headings; `Heading.start` is a byte offset (UTF-8)."""
@@ -80,6 +87,7 @@ class Parsed:
     title: str
     text: str
     headings: tuple[Heading, ...]
+    notes: tuple[str, ...] = ()
 
 
 def repair(text: str) -> str:
@@ -134,7 +142,7 @@ def fold(text: str) -> str:
     return " ".join(text.split())
 
 
-def assemble(blocks: Iterable[Block], title: str) -> Parsed:
+def assemble(blocks: Iterable[Block | Note], title: str) -> Parsed:
     """Join blocks by one blank line each, and give the headings their offsets.
 
     Args:
@@ -142,8 +150,12 @@ def assemble(blocks: Iterable[Block], title: str) -> Parsed:
     """
     pieces: list[str] = []
     headings: list[Heading] = []
+    notes: list[str] = []
     offset = 0
     for block in blocks:
+        if isinstance(block, Note):
+            notes.append(fold(block.text))
+            continue
         text = normalise(repair(block.text))
         if not text:
             continue
@@ -153,7 +165,8 @@ def assemble(blocks: Iterable[Block], title: str) -> Parsed:
         pieces.append(text)
         offset += len(text.encode()) + 2
     title = label(title) or (headings[0].text if headings else "")
-    return Parsed(title=title, text="\n\n".join(pieces), headings=tuple(headings))
+    text = "\n\n".join(pieces)
+    return Parsed(title=title, text=text, headings=tuple(headings), notes=tuple(notes))
 
 
 # Cached: a page may come back to one long heading many thousand times.

@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from headwater.documents.parsed import MAX_HEADING, Parsed, Rejected
-from headwater.documents.parser_worker import LENGTH, OUT_OF_MEMORY
+from headwater.documents.parsed import MAX_HEADING, Parsed, Rejected, fold, normalise
+from headwater.documents.parser_worker import LENGTH, MOST_NOTE_CHARS, MOST_NOTES, OUT_OF_MEMORY
 from headwater.errors import HeadwaterError
 from headwater.records import Heading, digest_of
 
@@ -297,7 +297,7 @@ class _Child:
                 return self._refusal(head)
             text = self._frame(limit, deadline, seconds)
             headings = self._frame(limit, deadline, seconds)
-            return _parsed(head["title"], text, headings)
+            return _parsed(head["title"], text, headings, head["notes"])
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise self._died(
                 CRASHED, f"its reply makes no sense ({type(error).__name__})"
@@ -409,10 +409,14 @@ class _Child:
             raise self._late(seconds)
 
 
-def _parsed(title: Any, text: bytes, lines: bytes) -> Parsed:
+def _parsed(title: Any, text: bytes, lines: bytes, notes: Any) -> Parsed:
     """A reply as a record. Raises ValueError where no parser of ours would have said it."""
     if not isinstance(title, str) or not title:
         raise ValueError("no title")
+    if not isinstance(notes, list) or len(notes) > MOST_NOTES:
+        raise ValueError("no list of notes")
+    if not all(isinstance(note, str) and len(note) <= MOST_NOTE_CHARS for note in notes):
+        raise ValueError("no note")
     headings = []
     before = -1
     for line in lines.decode().split("\n") if lines else ():
@@ -422,7 +426,8 @@ def _parsed(title: Any, text: bytes, lines: bytes) -> Parsed:
             raise ValueError("headings out of order")
         before = heading.start
         headings.append(heading)
-    return Parsed(title=title, text=text.decode(), headings=tuple(headings))
+    said = tuple(fold(normalise(note)) for note in notes)
+    return Parsed(title=title, text=text.decode(), headings=tuple(headings), notes=said)
 
 
 def _libraries() -> list[str]:

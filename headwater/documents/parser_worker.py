@@ -24,6 +24,8 @@ GRACE = 5.0
 OUT_OF_MEMORY = 77
 #: A frame's length.
 LENGTH = struct.Struct("!Q")
+#: What is said of a document beside its text.
+MOST_NOTES, MOST_NOTE_CHARS = 16, 500
 Parse = Callable[[bytes, str, str, int], Parsed]
 
 
@@ -79,7 +81,8 @@ def answer(parse: Parse, asked: dict[str, Any], content: bytes) -> list[Any]:
     limit = asked["reply"]
     if len(text) + len(headings) > limit:
         return [_refusal("too_large", f"its text and headings make more than {limit:,} bytes")]
-    return [{"title": parsed.title}, text, headings]
+    notes = [note[:MOST_NOTE_CHARS] for note in parsed.notes[:MOST_NOTES]]
+    return [{"title": parsed.title, "notes": notes}, text, headings]
 
 
 def _refusal(reason: str, detail: str) -> dict[str, str]:

@@ -247,7 +247,7 @@ def _without(
         title = headings[0].text
     else:
         title = label(redacted(parsed.title, policy.kinds, language))
-    return Parsed(title=title, text=text, headings=tuple(headings))
+    return replace(parsed, title=title, text=text, headings=tuple(headings))
 
 
 def _moved(parsed: Parsed, finds: Sequence[Find]) -> Iterator[int]:

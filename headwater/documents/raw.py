@@ -4,12 +4,14 @@ Knows nothing about formats. An item that cannot be read is quarantined under st
 """
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pyarrow as pa
 
+from headwater.documents import removals
 from headwater.documents.kinds.base import ReadError
 from headwater.documents.sources import Source, is_read_in_one_pass, list_items, read_items
 from headwater.documents.spool import Spool
@@ -55,11 +57,14 @@ def update_raw(
     the listing and the rows of a shard; a source that is read in one pass goes through the disk.
 
     Raises:
-        HeadwaterError: a source is not there, or two sources claim one URI.
+        HeadwaterError: a source is not there, two sources claim one URI, or a source lost more
+            documents than may go at once.
     """
     if "raw_documents" in lake.holds():
         return as_it_stands(lake, OUTPUT, shards)
     listing = _listing(sources, n_shards)
+    listed = Counter(source.name for entries in listing.values() for _, source in entries)
+    removals.check(lake, sources, listed)
     # Shards beyond the number in force are left from a higher one: empty them.
     beyond = {shard for shard in held_shards(lake, "raw_documents") if int(shard, 16) >= n_shards}
     shards = sorted({*shards, *beyond})
@@ -91,7 +96,9 @@ def update_raw(
             listing.pop(shard, None)
     rejected = [row for work in works.values() for row in work.rejected]
     write_quarantine(lake, "raw", shards, rejected)
-    return stage_stats(writer, OUTPUT, {shard: work.count for shard, work in works.items()})
+    stats = stage_stats(writer, OUTPUT, {shard: work.count for shard, work in works.items()})
+    removals.settle(lake, sources, listed)
+    return stats
 
 
 @dataclass(slots=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from headwater.files import read_json, write_json
 from headwater.lake import Lake, Snapshot
+from headwater.locks import wait_for
 from headwater.records import digest_of
 
 
@@ -52,12 +53,12 @@ class Rest:
         if not counts:
             return
         self._written = self._names(self._writes)
-        after = {
-            **self._before,
-            **{s: {"key": self._key(s), "counts": dict(of)} for s, of in counts.items()},
-        }
-        if after != self._before:
-            write_json(self._path, after)
+        kept = {s: {"key": self._key(s), "counts": dict(of)} for s, of in counts.items()}
+        # Others may have remembered other shards in the meantime.
+        with wait_for(self._path.with_suffix(".lock")):
+            before: dict[str, Any] = read_json(self._path) or {}
+            if before != (after := {**before, **kept}):
+                write_json(self._path, after)
 
     def _names(self, tables: Sequence[str | Snapshot]) -> list[dict[str, list[str]]]:
         return [

@@ -19,7 +19,7 @@ from urllib.parse import unquote_to_bytes
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from headwater.documents.kinds import git, mail, objects, table, web
+from headwater.documents.kinds import git, mail, objects, sql, table, web
 from headwater.documents.kinds.base import MEDIA_TYPES, Entry, ReadError, base_uri, quote
 from headwater.errors import HeadwaterError
 from headwater.files import write_atomic
@@ -56,6 +56,7 @@ FileSource = FolderSource | PackageSource
 Source = (
     FileSource
     | table.TableSource
+    | sql.SqlSource
     | git.GitSource
     | mail.MailSource
     | objects.ObjectsSource
@@ -97,6 +98,8 @@ def location_of(source: Source) -> str:
     match source:
         case PackageSource():
             return source.package
+        case sql.SqlSource():
+            return f"{source.place} {source.table or 'query'}"
         case git.GitSource():
             return f"{source.repository} {source.ref}"
         case objects.ObjectsSource() | web.WebSource():
@@ -149,8 +152,8 @@ def add_source(
     Args:
         path: the sources file; it is created where it does not exist.
         location: a folder, `package:NAME`, a table's file or pattern, a mail archive, a Git
-            repository (`git+` before a path or URL, or a name that ends with `.git`), the URL of an
-            object store, or that of a web site.
+            repository (`git+` before a path or URL, or a name that ends with `.git`), the URL of a
+            database (or `env:` and the variable that holds it), of an object store or a web site.
         name: the source's name; made from the location where it is None.
         keep_default: a file that does not exist yet starts with the default source, too.
         fields: other fields of the entry, as sources.yaml has them.
@@ -169,12 +172,22 @@ def add_source(
 
 def remove_source(path: Path, name: str) -> None:
     """Remove a source from a sources file; its documents go with the next build."""
+    gone = find_source(path, name)
+    save_sources(path, [source for source in load_sources(path) if source != gone])
+
+
+def find_source(path: Path, name: str) -> Source:
+    """The source of a sources file that is called so, as an entry or as an asset.
+
+    Raises:
+        HeadwaterError: there is none; the mend names those that there are.
+    """
     sources = load_sources(path)
-    rest = [source for source in sources if name not in (source.name, asset_name(source))]
-    if len(rest) == len(sources):
-        known = ", ".join(source.name for source in sources) or "none"
-        raise HeadwaterError(f"There is no source {name!r}.", mend=f"The sources are: {known}.")
-    save_sources(path, rest)
+    for source in sources:
+        if name in (source.name, asset_name(source)):
+            return source
+    known = ", ".join(source.name for source in sources) or "none"
+    raise HeadwaterError(f"There is no source {name!r}.", mend=f"The sources are: {known}.")
 
 
 def list_items(source: Source, until: float | None = None) -> list[SourceItem]:
@@ -182,8 +195,8 @@ def list_items(source: Source, until: float | None = None) -> list[SourceItem]:
     and times, no bytes.
 
     Args:
-        until: when a look at a web site must stop, of the monotonic clock; without it a look that
-            is due is waited for. The other kinds take no heed of it.
+        until: when a look at a web site or a repository must stop, of the monotonic clock; without it
+            one that is due is waited for. The other kinds take no heed of it.
 
     Raises:
         HeadwaterError: the source is not there. (An empty listing would look as if every document
@@ -192,8 +205,10 @@ def list_items(source: Source, until: float | None = None) -> list[SourceItem]:
     match source:
         case table.TableSource():
             items = table.list_rows(source)
+        case sql.SqlSource():
+            items = sql.list_rows(source)
         case git.GitSource():
-            items = git.list_blobs(source)
+            items = git.list_blobs(source, until)
         case mail.MailSource():
             items = mail.list_messages(source)
         case objects.ObjectsSource():
@@ -243,6 +258,8 @@ def read_items(
     match source:
         case table.TableSource():
             yield from table.read_rows(source, sound, max_bytes)
+        case sql.SqlSource():
+            yield from sql.read_rows(source, sound, max_bytes)
         case git.GitSource():
             yield from git.read_blobs(source, sound, max_bytes)
         case mail.MailSource():
@@ -264,7 +281,7 @@ def is_read_in_one_pass(source: Source) -> bool:
 
     Where it is not, the items of one shard are read when their shard is written.
     """
-    return isinstance(source, table.TableSource | mail.MailSource)
+    return isinstance(source, table.TableSource | sql.SqlSource | mail.MailSource)
 
 
 def read_item(source: FileSource, item: SourceItem, max_bytes: int) -> bytes:
@@ -393,6 +410,13 @@ def _kind_at(location: str, kind: str | None) -> tuple[str, dict[str, Any], str]
     if location.startswith("package:"):
         package = location.removeprefix("package:")
         return "package", {"package": package}, package
+    if location.startswith("env:"):
+        variable = location.removeprefix("env:")
+        return kind or "sql", {"url_env": variable}, variable
+    scheme = location.partition("://")[0]
+    if "://" in location and (kind == "sql" or scheme.partition("+")[0] in sql.DATABASES):
+        database = PurePosixPath(location.partition("?")[0])
+        return "sql", {"url": location}, database.stem
     plain = location.removeprefix("git+")
     if kind == "git" or plain != location or location.rstrip("/").endswith(".git"):
         repository = plain if re.match(_REMOTE, plain) else str(Path(plain).expanduser().resolve())
@@ -405,8 +429,8 @@ def _kind_at(location: str, kind: str | None) -> tuple[str, dict[str, Any], str]
     if re.match(r"^[A-Za-z][A-Za-z0-9+.-]*:", location):
         raise HeadwaterError(
             f"{location} cannot be a source yet.",
-            mend="The kinds are: a folder, package:NAME, a table, a mail archive, git+URL, the URL of an"
-            " object store (s3://, gs://, az://), a web site.",
+            mend="The kinds are: a folder, package:NAME, a table, a mail archive, git+URL, the URL of a"
+            " database (postgresql://), of an object store (s3://, gs://, az://), a web site.",
         )
     path = Path(location).expanduser().resolve()
     if kind == "table" or (kind is None and path.suffix.lower() in table.FORMATS):

@@ -141,12 +141,25 @@ def held_shards(lake: Lake, table: str) -> set[str]:
     return {shard for shard, rows in lake.snapshot(table).sizes.items() if rows}
 
 
-def with_retired(lake: Lake, table: str, upstream: str, shards: Sequence[str]) -> list[str]:
+def with_retired(
+    lake: Lake,
+    table: str,
+    upstream: str,
+    shards: Sequence[str],
+    in_force: Sequence[str] | None = None,
+) -> list[str]:
     """`shards`, and those that a table still holds and its upstream no longer does.
 
     Such shards appear when the number of shards is lowered; a stage visits them to empty them.
+
+    Args:
+        in_force: all shards that there are, in order, where other processes may be at work on others
+            than `shards`. Whoever has the last of them visits those that are no more.
     """
-    return sorted({*shards, *(held_shards(lake, table) - held_shards(lake, upstream))})
+    retired = held_shards(lake, table) - held_shards(lake, upstream)
+    if in_force is not None:
+        retired = retired.difference(in_force) if in_force[-1] in shards else set()
+    return sorted({*shards, *retired})
 
 
 def as_it_stands(lake: Lake, output: Output, shards: Sequence[str]) -> StageStats:

@@ -1,8 +1,11 @@
 """Counting tokens as the embedding model does, without loading the model."""
 
 import importlib.util
+import json
+import os
 import re
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,7 +14,7 @@ from headwater.records import digest_file, digest_of
 
 #: Counts the tokens of each text, special tokens not included.
 TokenCounter = Callable[[Sequence[str]], list[int]]
-_BATCH = 4096
+_BATCH, _MOST_THREADS = 512, 4
 #: What the names of encoders without a model begin with; their tokens are words and signs.
 STATIC = "static:"
 _STATIC_TOKEN = re.compile(r"\w+|[^\w\s]")
@@ -37,15 +40,34 @@ def token_counter(embedding_model: str) -> TokenCounter:
     tokenizer.no_truncation()
     tokenizer.no_padding()
 
+    def count_batch(batch: list[str]) -> list[int]:
+        encoded = tokenizer.encode_batch_fast(batch, add_special_tokens=False)
+        return [len(encoding) for encoding in encoded]
+
     def count(texts: Sequence[str]) -> list[int]:
-        counts: list[int] = []
-        for start in range(0, len(texts), _BATCH):
-            batch = list(texts[start : start + _BATCH])
-            encoded = tokenizer.encode_batch_fast(batch, add_special_tokens=False)
-            counts += [len(encoding) for encoding in encoded]
-        return counts
+        batches = [list(texts[start : start + _BATCH]) for start in range(0, len(texts), _BATCH)]
+        if len(batches) < 2:
+            return [tokens for batch in batches for tokens in count_batch(batch)]
+        # The tokenizer lets other threads run; its own ones do not survive a fork of the process.
+        with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as pool:
+            return [tokens for counts in pool.map(count_batch, batches) for tokens in counts]
 
     return count
+
+
+@lru_cache(maxsize=4)
+def adds_up(embedding_model: str) -> bool:
+    """Whether two texts with white space between them have as many tokens as both by themselves.
+
+    So it is where words are parted at white space first, and nothing tells what stood before one.
+    """
+    if embedding_model.startswith(STATIC):
+        return True
+    made_of = json.loads(tokenizer_file(embedding_model).read_bytes())
+    kinds = {
+        name: (made_of.get(name) or {}).get("type") for name in ("normalizer", "pre_tokenizer")
+    }
+    return kinds == {"normalizer": "BertNormalizer", "pre_tokenizer": "BertPreTokenizer"}
 
 
 def tokenizer_digest(embedding_model: str) -> str:

@@ -20,8 +20,8 @@ import pyarrow.compute as pc
 from headwater.documents.contents import contents
 from headwater.documents.rest import Rest
 from headwater.documents.split import embed_text
-from headwater.documents.stage import FLUSH_BYTES
-from headwater.lake import Lake, sole_writer
+from headwater.documents.stage import FLUSH_BYTES, with_retired
+from headwater.lake import Lake, writer_of_shards
 from headwater.records import digest_of
 from headwater.tables import SCHEMAS
 
@@ -63,8 +63,14 @@ class EmbedStats:
     shard_digests: dict[str, str]
 
 
-@sole_writer
-def embed_chunks(lake: Lake, shards: Sequence[str], encoder: TextEncoder) -> EmbedStats:
+@writer_of_shards
+def embed_chunks(
+    lake: Lake,
+    shards: Sequence[str],
+    encoder: TextEncoder,
+    *,
+    in_force: Sequence[str] | None = None,
+) -> EmbedStats:
     """Give every chunk of these shards its vector, and drop vectors that nothing needs.
 
     A vector that any shard has for the same text and model is copied, not computed, also where the
@@ -72,8 +78,12 @@ def embed_chunks(lake: Lake, shards: Sequence[str], encoder: TextEncoder) -> Emb
     written. New vectors are committed every few seconds, so a killed run is continued, not
     repeated. The encoder is not touched (no model is loaded) where no text is new. In memory are
     the vectors of a shard or of `COMMIT_EVERY` texts, and a name for each text that lacks one.
+
+    Args:
+        in_force: all shards, where others may be at work beside this one (`with_retired`). A text that
+            is in shards of several is then encoded by each of them.
     """
-    run = _Run(lake, encoder.digest, shards)
+    run = _Run(lake, encoder.digest, with_retired(lake, TABLE, "document_shards", shards, in_force))
     run.copy_from_other_shards()
     run.encode_missing(encoder)
     run.settle()
@@ -105,10 +115,8 @@ class _Run:
     def __init__(self, lake: Lake, model: str, shards: Sequence[str]) -> None:
         self.lake, self.model = lake, model
         self.rest = Rest(lake, [TABLE], ["document_shards"], [STAGE_VERSION, model])
+        self.shards = list(shards)
         self.chunks, self.stored = lake.snapshot("document_shards"), lake.snapshot(TABLE)
-        # Shards that no longer exist, because their number was lowered, are emptied.
-        retired = {shard for shard in self.stored.files if not self.chunks.sizes[shard]}
-        self.shards = sorted({*shards, *retired})
         self.per_shard: dict[str, dict[str, int]] = {}
         #: Shards that are not at rest, with the number of their distinct texts.
         self.awake: dict[str, int] = {}

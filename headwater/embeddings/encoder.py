@@ -119,6 +119,7 @@ class Encoder:
         self.dimension = int(_read(self.folder / "config.json")["hidden_size"])
         self._loading = threading.Lock()
         self._loaded: tuple[Tokenizer, Compiled] | None = None
+        self._by_token: Compiled | None = None
 
     def encode(self, texts: Sequence[str], *, what: str = "encoding") -> Vectors:
         """Vectors of unit length, float32, one row a text: shape (len(texts), dimension).
@@ -129,13 +130,44 @@ class Encoder:
         if not texts:
             return vectors
         tokenizer, model = self._load()
-        encodings = tokenizer.encode_batch_fast(list(texts))
-        ids = [np.asarray(encoding.ids, dtype=np.int64) for encoding in encodings]
+        ids = _token_ids(tokenizer, texts)
         batches = list(batches_by_length([len(row) for row in ids], BATCH_TOKENS))
-        given = ((rows, *_padded([ids[row] for row in rows])) for rows in batches)
-        for rows, found in track(model.vectors(given), what=what, total=len(batches)):
+        given = ((rows, _inputs([ids[row] for row in rows])) for rows in batches)
+        for rows, found in track(model.results(given), what=what, total=len(batches)):
             vectors[rows] = found
         return vectors
+
+    def token_vectors(self, texts: Sequence[str]) -> list[Vectors]:
+        """Of each text the last hidden state of each token, scaled to unit length: (tokens, dimension).
+
+        The two tokens that the model adds are among them. It is for few texts at once: they are
+        shared out to the threads, and all are held in memory. The first call loads the model's
+        weights a second time.
+        """
+        if not texts:
+            return []
+        tokenizer, model = self._load_by_token()
+        ids = _token_ids(tokenizer, texts)
+        lengths = [len(row) for row in ids]
+        batches = list(batches_by_length(lengths, shared_out(lengths, self.threads)))
+        given = (_inputs([ids[row] for row in rows]) for rows in batches)
+        states: dict[int, Vectors] = {}
+        for rows, found in zip(batches, model.at_once(given), strict=True):
+            for row, each in zip(rows, found, strict=True):
+                real = each[: lengths[row]]
+                states[row] = real / np.linalg.norm(real, axis=1, keepdims=True)
+        return [states[row] for row in range(len(texts))]
+
+    def _load_by_token(self) -> "tuple[Tokenizer, Compiled]":
+        tokenizer, _ = self._load()
+        with self._loading:
+            if self._by_token is None:
+                from headwater.embeddings.compiled import Compiled
+
+                self._by_token = Compiled(
+                    self.folder, self._kept, short(self.digest), self.threads, "tokens"
+                )
+            return tokenizer, self._by_token
 
     def _load(self) -> "tuple[Tokenizer, Compiled]":
         with self._loading:
@@ -173,17 +205,28 @@ def batches_by_length(lengths: Sequence[int], budget: int) -> Iterator[list[int]
         yield batch
 
 
-def _padded(
-    ids: Sequence[npt.NDArray[np.int64]],
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Token ids of one batch and its mask, both of shape (texts, tokens of the longest)."""
-    longest = -(-max(len(row) for row in ids) // LENGTH_STEP) * LENGTH_STEP
-    tokens = np.zeros((len(ids), longest), dtype=np.int64)
-    mask = np.zeros_like(tokens)
-    for index, row in enumerate(ids):
-        tokens[index, : len(row)] = row
-        mask[index, : len(row)] = 1
-    return tokens, mask
+def shared_out(lengths: Sequence[int], threads: int) -> int:
+    """A budget for `batches_by_length` that gives each thread about as many tokens, where it can."""
+    return min(BATCH_TOKENS, max(*lengths, -(-sum(lengths) // threads)))
+
+
+def padded(rows: Sequence[npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:
+    """Rows of one batch with zeros behind, of shape (texts, tokens of the longest)."""
+    longest = -(-max(len(row) for row in rows) // LENGTH_STEP) * LENGTH_STEP
+    found = np.zeros((len(rows), longest), dtype=np.int64)
+    for index, row in enumerate(rows):
+        found[index, : len(row)] = row
+    return found
+
+
+def _inputs(ids: Sequence[npt.NDArray[np.int64]]) -> dict[str, npt.NDArray[np.int64]]:
+    """Token ids of one batch and its mask."""
+    return {"input_ids": padded(ids), "attention_mask": padded([np.ones_like(row) for row in ids])}
+
+
+def _token_ids(tokenizer: "Tokenizer", texts: Sequence[str]) -> list[npt.NDArray[np.int64]]:
+    encodings = tokenizer.encode_batch_fast(list(texts))
+    return [np.asarray(encoding.ids, dtype=np.int64) for encoding in encodings]
 
 
 def _read(path: Path) -> Any:

@@ -1,4 +1,4 @@
-"""Why a passage stands where it stands: both rankings, what the fusion adds up, BM25 word by word.
+"""Why a passage stands where it stands: both rankings, the fusion's sum, the reranker, BM25's words.
 
 Knows a retriever, and asks it what an answer asks it. Knows no release and no documents.
 """
@@ -32,6 +32,15 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Moved:
+    """What a reranker did with a passage that it looked at: ranks from 1, and its own score."""
+
+    before: int
+    after: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Term:
     """A word of the question that a passage has.
 
@@ -52,7 +61,8 @@ class Explained:
 
     `shares` is what each ranking adds to the fused score, which they sum to. `similarity` is the
     cosine that decides whether a prompt may show the passage (`kept`); both are None where the
-    dense ranking was not made or the mode is not the one that prompts are made by.
+    dense ranking was not made or the mode is not the one that prompts are made by. `moved` is None
+    where no reranker looked at the passage.
     """
 
     hit: Hit
@@ -61,6 +71,7 @@ class Explained:
     terms: tuple[Term, ...]
     similarity: float | None
     kept: bool | None
+    moved: Moved | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +102,17 @@ def explain(
     rankings = retriever.rankings(question, limit=limit, of=of)
     dense, sparse = rankings.get("dense", []), rankings.get("bm25", [])
     settings = retriever.settings
-    hits = fuse(dense, sparse, settings) if mode == "fused" else rankings[mode]
+    moved: dict[Hit, Moved] = {}
+    if mode == "fused":
+        ranked = retriever.rerank(question, fuse(dense, sparse, settings))
+        hits = [each.hit for each in ranked]
+        moved = {
+            each.hit: Moved(before=each.before, after=after, score=each.score)
+            for after, each in enumerate(ranked, start=1)
+            if each.score is not None
+        }
+    else:
+        hits = rankings[mode]
     hits = hits[:limit]
     places = {name: _places(found) for name, found in rankings.items()}
     weights = {"dense": settings.dense_weight, "bm25": 1 - settings.dense_weight}
@@ -117,6 +138,7 @@ def explain(
                 terms=_terms(matched.get(passage, hit), idf),
                 similarity=near.get(hit),
                 kept=hit in kept if near else None,
+                moved=moved.get(hit),
             )
         )
     return Explanation(

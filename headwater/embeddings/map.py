@@ -23,10 +23,8 @@ SAMPLE = 2_000
 _POOL = 4
 #: Neighbours whose mean distance says how alone a text is.
 NEIGHBOURS = 5
-#: Outliers that are listed, the farthest first.
-LISTED = 20
 
-_COLUMNS = ["id", "uri", "source", "heading", "text", "embed_digest"]
+_COLUMNS = ["id", "uri", "source", "start", "end", "heading", "text", "embed_digest"]
 Floats = npt.NDArray[np.float64]
 
 
@@ -35,11 +33,13 @@ class Outlier:
     """A text that is far from all others on the map: one page of a kind, or one that was read badly.
 
     `distance` is the mean cosine distance to its nearest neighbours, `nearest` the nearest one's
-    document.
+    document. `start` and `end` are byte offsets of the text in its document.
     """
 
     id: str
     uri: str
+    start: int
+    end: int
     heading: str
     text: str
     distance: float
@@ -56,7 +56,7 @@ class EmbeddingMap:
         sources: n names.
         distances: shape (n,), mean cosine distances to the nearest neighbours.
         fence: a text that is farther than this is an outlier.
-        beyond: how many are; `outliers` are the farthest of them.
+        outliers: those, the farthest first.
         chunks: of the whole index; the map shows n distinct texts of them.
     """
 
@@ -65,7 +65,6 @@ class EmbeddingMap:
     sources: tuple[str, ...]
     distances: Floats
     fence: float
-    beyond: int
     outliers: tuple[Outlier, ...]
     chunks: int
 
@@ -97,17 +96,18 @@ def embedding_map(
         sources=tuple(row["source"] for row in rows),
         distances=distances,
         fence=fence,
-        beyond=len(beyond),
         outliers=tuple(
             Outlier(
                 id=rows[at]["id"],
                 uri=rows[at]["uri"],
+                start=rows[at]["start"],
+                end=rows[at]["end"],
                 heading=rows[at]["heading"],
                 text=rows[at]["text"],
                 distance=float(distances[at]),
                 nearest=rows[int(nearest[at])]["uri"],
             )
-            for at in beyond[:LISTED]
+            for at in beyond
         ),
         chunks=chunks,
     )

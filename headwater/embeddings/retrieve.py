@@ -1,19 +1,22 @@
-"""Question to passages: dense and BM25 rankings, fused, repeated passages shown once.
+"""Question to passages: dense and BM25 rankings, fused, repeated passages shown once, reranked if asked.
 
-Knows an index and an encoder. Fusion is done here, not in the store, so that every backend gives
-the same answer.
+Knows an index, an encoder and a reranker. Fusion is done here, not in the store, so that every
+backend gives the same answer.
 """
 
+import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
+from headwater.embeddings.rerank import Reranked, Reranker, reference, rerank
 from headwater.embeddings.store import Index, Vector, VectorStore
 from headwater.errors import HeadwaterError
 from headwater.records import Hit, digest_of
+from headwater.settings import Settings
 
 Ranking = Literal["dense", "bm25"]
 Mode = Literal["dense", "bm25", "fused"]
@@ -32,6 +35,9 @@ class RetrievalSettings:
         dense_weight: weight of the dense ranking against 1 - dense_weight for BM25.
         relevance: a prompt shows no passage whose cosine similarity to the question is less than
             this part of the best one's: a small model answers from whatever it is shown.
+        reranker: reference of who looks at the first fused passages again; empty is nobody
+            (`headwater.embeddings.rerank`).
+        rerank_first: how many that are.
     """
 
     limit: int = 5
@@ -39,18 +45,43 @@ class RetrievalSettings:
     rrf_k: int = 60
     dense_weight: float = 0.5
     relevance: float = 0.6
+    reranker: str = ""
+    rerank_first: int = 10
 
     @property
     def digest(self) -> str:
-        return digest_of(RETRIEVAL_VERSION, asdict(self))
+        return digest_of(RETRIEVAL_VERSION, self.as_mapping())
+
+    def as_mapping(self) -> dict[str, Any]:
+        """The fields, as a release names them; those of the reranker only where there is one.
+
+        So releases from before there were rerankers, and those without, keep their names.
+        """
+        fields = asdict(self)
+        if not self.reranker:
+            del fields["reranker"], fields["rerank_first"]
+        return fields
+
+
+def retrieval_settings(settings: Settings) -> RetrievalSettings:
+    """How a release that is made now finds passages.
+
+    Raises:
+        HeadwaterError: the folder that should hold a cross-encoder holds none that may be loaded.
+    """
+    return RetrievalSettings(reranker=reference(settings), rerank_first=settings.rerank_first)
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Passages for a prompt, best first, and the cosine similarity of the nearest in the index."""
+    """Passages for a prompt, best first, and the cosine similarity of the nearest in the index.
+
+    `rerank_ms` is what the second look took; None where there is no reranker.
+    """
 
     hits: list[Hit]
     similarity: float
+    rerank_ms: float | None = field(default=None, compare=False)
 
 
 class QuestionEncoder(Protocol):
@@ -60,22 +91,29 @@ class QuestionEncoder(Protocol):
 
 
 class Retriever:
-    """Retrieval over one open index. Safe to use from several threads."""
+    """Retrieval over one open index. Safe to use from several threads.
+
+    Args:
+        reranker: the one that the settings name.
+    """
 
     def __init__(
         self,
         index: Index,
         encoder: QuestionEncoder,
         settings: RetrievalSettings = RetrievalSettings(),
+        reranker: Reranker | None = None,
     ) -> None:
         self.index = index
         self.encoder = encoder
         self.settings = settings
+        self.reranker = reranker
 
     def retrieve(self, question: str, mode: Mode = "fused", limit: int | None = None) -> list[Hit]:
         """The best passages for a question, best first, none twice.
 
-        Scores compare within one mode: cosine similarity, BM25, or the fused score.
+        Scores compare within one mode: cosine similarity, BM25, or the fused score, which a
+        reranker leaves as it is: the first passages are then in its order, not in that of scores.
         """
         return self.retrieve_many([question], mode, limit)[0]
 
@@ -90,7 +128,7 @@ class Retriever:
         if mode == "dense":
             return [self._dense(vector, wanted)[:wanted] for vector in vectors]
         return [
-            fuse(self._dense(vector, wanted), self._bm25(question, wanted), self.settings)[:wanted]
+            self._fused(question, self._dense(vector, wanted), wanted)
             for question, vector in zip(questions, vectors, strict=True)
         ]
 
@@ -109,9 +147,16 @@ class Retriever:
         for question, vector in zip(questions, vectors, strict=True):
             dense = self._dense(vector, limit)
             fused = fuse(dense, self._bm25(question, limit), self.settings)
-            hits = relevant(fused[:limit], dense, self.settings.relevance)
-            found.append(Found(hits, dense[0].score if dense else 0.0))
+            started = time.perf_counter()
+            ranked = [each.hit for each in self.rerank(question, fused)]
+            spent = (time.perf_counter() - started) * 1000 if self.reranker is not None else None
+            hits = relevant(ranked[:limit], dense, self.settings.relevance)
+            found.append(Found(hits, dense[0].score if dense else 0.0, spent))
         return found
+
+    def rerank(self, question: str, fused: Sequence[Hit]) -> list[Reranked]:
+        """A fused ranking in the reranker's order, as it is where there is none."""
+        return rerank(self.reranker, question, fused, self.settings.rerank_first)
 
     def rankings(
         self, question: str, *, limit: int, of: Collection[Ranking] = ("dense", "bm25")
@@ -129,6 +174,10 @@ class Retriever:
             found["bm25"] = self._bm25(question, limit)
         return found
 
+    def _fused(self, question: str, dense: Sequence[Hit], wanted: int) -> list[Hit]:
+        fused = fuse(dense, self._bm25(question, wanted), self.settings)
+        return [each.hit for each in self.rerank(question, fused)][:wanted]
+
     def _dense(self, vector: Vector, wanted: int) -> list[Hit]:
         return _passages(partial(self.index.dense, vector), max(self.settings.depth, wanted))
 
@@ -142,6 +191,7 @@ def open_retriever(
     encoder: QuestionEncoder,
     version: str | None = None,
     settings: RetrievalSettings = RetrievalSettings(),
+    reranker: Reranker | None = None,
 ) -> Iterator[Retriever]:
     """A retriever over a published version (the newest one unless told), closed at the end."""
     if version is None:
@@ -151,7 +201,7 @@ def open_retriever(
         version = published[-1]
     index = store.open(version)
     try:
-        yield Retriever(index, encoder, settings)
+        yield Retriever(index, encoder, settings, reranker)
     finally:
         index.close()
 

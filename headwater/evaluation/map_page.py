@@ -2,6 +2,7 @@
 
 import io
 from collections import Counter
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -11,21 +12,26 @@ from headwater.evaluation.document import Document, Picture, Table
 #: Sources with a colour of their own; the rest share one.
 _COLOURS = ("#4c78a8", "#f58518", "#54a24b", "#b279a2", "#9d755d", "#72b7b2")
 _REST, _OUTLIER = "#9aa5b1", "#e45756"
-#: Characters of an outlier's text in the table.
-_SHOWN = 100
+#: Outliers in the table, the farthest; characters of a text.
+LISTED, _SHOWN = 20, 100
 
 
-def map_document(found: EmbeddingMap) -> Document:
-    """The map for a person: what it shows of what, the picture, the outliers."""
+def map_document(found: EmbeddingMap, kept: Mapping[str, str] | None = None) -> Document:
+    """The map for a person: what it shows of what, the picture, the outliers.
+
+    Args:
+        kept: documents that a person said belong here, by URI: who said it.
+    """
+    kept = kept or {}
     texts = len(found.sources)
     first, second = found.variance
     facts = {
         "texts on the map": f"{texts:,} distinct ones of {found.chunks:,} chunks",
         "axes": f"the two along which vectors differ most, {first:.1%} and {second:.1%} of all",
-        "outliers": f"{found.beyond:,}, whose mean cosine distance to their nearest neighbours is"
+        "outliers": f"{len(found.outliers):,}, whose mean cosine distance to their nearest neighbours is"
         f" above {found.fence:.3f}; the median text's is {float(np.median(found.distances)):.3f}",
     }
-    header = ("distance", "document", "heading", "text", "nearest document")
+    header = ("distance", "document", "heading", "text", "nearest document", "belongs here, says")
     rows = [
         (
             f"{each.distance:.3f}",
@@ -33,10 +39,11 @@ def map_document(found: EmbeddingMap) -> Document:
             each.heading,
             _cut(each.text),
             each.nearest,
+            kept.get(each.uri, ""),
         )
-        for each in found.outliers
+        for each in found.outliers[:LISTED]
     ]
-    title = "Outliers" if found.beyond <= len(rows) else f"The {len(rows)} farthest outliers"
+    title = "Outliers" if len(found.outliers) == len(rows) else f"The {len(rows)} farthest outliers"
     picture = Picture(f"Map of {texts} texts, outliers circled", map_plot(found))
     parts: list[Table | Picture] = [picture]
     if rows:

@@ -37,8 +37,13 @@ def save(
     adapter: str = "",
     base: str = "",
     prompt: str = "",
+    retrieval: str = "",
 ) -> None:
-    """Keep a report as the latest of its name, with what it judges by name or digest."""
+    """Keep a report as the latest of its name, with what it judges by name or digest.
+
+    Args:
+        retrieval: digest of the settings by which passages were found.
+    """
     write_json(
         settings.reports / name / "latest.json",
         {
@@ -47,6 +52,7 @@ def save(
             "adapter": adapter,
             "base": base,
             "prompt": prompt,
+            "retrieval": retrieval,
             "rows": [asdict(row) for row in report.rows],
         },
     )
@@ -104,6 +110,25 @@ def judged_index(settings: Settings, adapter: str) -> str:
         )
     index: str = retrieval["index"]
     return index
+
+
+def check_found_by(settings: Settings, retrieval: str) -> None:
+    """Refuse to release passages that are found in another way than the latest reports judge.
+
+    Reports from before there were rerankers do not say.
+
+    Args:
+        retrieval: digest of the retrieval settings of a candidate.
+
+    Raises:
+        HeadwaterError: a report judges others.
+    """
+    for name in (RETRIEVAL, GENERATION):
+        if _saved(settings, name).get("retrieval") not in (None, "", retrieval):
+            raise HeadwaterError(
+                f"The latest {name} judges passages that were found by other settings.",
+                mend="Run `headwater build`, which makes it anew.",
+            )
 
 
 def keep(settings: Settings, report: RetrievalReport | GenerationReport) -> str:

@@ -12,6 +12,8 @@ from headwater.settings import Settings
 def executor_of(settings: Settings) -> AbstractContextManager[Executor]:
     """The executor of `HEADWATER_EXECUTOR`; it starts nothing before its first task.
 
+    A pod is a run of Dagster with shards of its own, which the process in it does by itself.
+
     Raises:
         HeadwaterError: it needs what is not installed.
     """

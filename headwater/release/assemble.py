@@ -4,12 +4,11 @@ A candidate becomes a release only by `manifest.save`, which the caller does onc
 passed; until then it lies beside the releases under a name of its own.
 """
 
-from dataclasses import asdict
 from pathlib import Path
 
 from headwater.base_model import BaseModel
 from headwater.embeddings.encoder import model_digest
-from headwater.embeddings.retrieve import RetrievalSettings
+from headwater.embeddings.retrieve import retrieval_settings
 from headwater.errors import HeadwaterError
 from headwater.evaluation import gates, relative, report, store
 from headwater.files import read_json, write_json
@@ -37,7 +36,13 @@ def assemble(
     Args:
         adapter: folder of the adapter, as training published it.
         index: version of the vector index.
+
+    Raises:
+        HeadwaterError: the reports judge passages that were found in another way, or there is no
+            reranker as the settings name.
     """
+    found_by = retrieval_settings(settings)
+    store.check_found_by(settings, found_by.digest)
     retrieval = store.latest_retrieval(settings)
     generation = store.latest_generation(settings)
     policy = gates.load_policy()
@@ -62,7 +67,7 @@ def assemble(
         prompt=prompt,
         index=index,
         embedding_model=model_digest(settings.embedding_model),
-        retrieval=asdict(RetrievalSettings()),
+        retrieval=found_by.as_mapping(),
         guardrails=keep_policy(settings, load_policy()),
         evaluation=evaluation,
         gates=tuple(result.as_mapping() for result in judged),

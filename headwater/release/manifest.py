@@ -55,7 +55,7 @@ class Release:
     prompt: Prompt
     index: str  # version of the vector index
     embedding_model: str  # digest of the encoder
-    retrieval: Mapping[str, float]  # fields of `headwater.embeddings.retrieve.RetrievalSettings`
+    retrieval: Mapping[str, float | str]  # `headwater.embeddings.retrieve.RetrievalSettings`
     guardrails: str = NO_GUARDRAILS  # `headwater.guardrails.policy.GuardPolicy.reference`
 
     # See `evaluation.report.summary`; and "reports", "champion": what it was compared with.

@@ -159,6 +159,8 @@ class Response:
                     "headwater.similarity": float(found.similarity),
                 }
             )
+            if found.rerank_ms is not None:
+                note({"headwater.rerank_ms": found.rerank_ms})
         self.retrieve_ms = _ms_since(started)
         return found
 

@@ -37,6 +37,7 @@ from headwater.serving.openai_types import (
     event,
     usage,
 )
+from headwater.serving.outlier_routes import outlier_router
 from headwater.serving.pages_routes import pages_router
 from headwater.serving.service import Limits, Service
 from headwater.settings import is_loopback
@@ -76,6 +77,7 @@ def create_app(service: Service, ring: KeyRing) -> FastAPI:
     _add_api(app, service)
     _add_operations(app, service, ring)
     app.include_router(feedback_router(service))
+    app.include_router(outlier_router(service))
     app.include_router(pages_router(service))
     return app
 

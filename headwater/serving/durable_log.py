@@ -151,16 +151,16 @@ class LogTail:
     Knows every process's files. Not safe to use from several threads at once.
 
     Args:
-        days: how many of the newest days are followed.
+        days: how many of the newest days are followed; None is all.
     """
 
-    def __init__(self, folder: Path, days: int = 2) -> None:
+    def __init__(self, folder: Path, days: int | None = 2) -> None:
         self._folder, self._days = folder, days
         self._read: dict[Path, int] = {}
 
     def new_lines(self) -> Iterator[tuple[Path, int, bytes]]:
         """Whole lines in order of day, file and place: the file, the line's offset, its bytes."""
-        for day in logged_days(self._folder)[-self._days :]:
+        for day in logged_days(self._folder)[-(self._days or 0) :]:
             for path in sorted((self._folder / day).glob("*.jsonl")):
                 start = self._read.get(path, 0)
                 with path.open("rb") as file:

@@ -22,10 +22,11 @@ NEEDS: dict[str, tuple[KeyScope, ...]] = {
     "/v1/feedback": ("feedback",),
     "/v1/rating": ("feedback",),
     "/v1/rating/next": ("feedback",),
+    "/v1/outliers": ("feedback",),
     "/metrics": ("metrics",),
 }
 #: Open to everybody: the pages hold nothing, probes tell nothing, `/admin` looks at the address.
-_OPEN = ("/", "/rate", "/healthz", "/readyz")
+_OPEN = ("/", "/rate", "/outliers", "/healthz", "/readyz")
 _OPEN_BELOW = ("/pages/", "/admin/")
 
 

@@ -39,7 +39,7 @@ _HEADERS = {
 
 
 def pages_router(service: Service) -> APIRouter:
-    """GET / and /rate, the files they need, and GET /v1/documents."""
+    """GET /, /rate and /outliers, the files they need, and GET /v1/documents."""
     router = APIRouter()
 
     @router.get("/", include_in_schema=False)
@@ -49,6 +49,10 @@ def pages_router(service: Service) -> APIRouter:
     @router.get("/rate", include_in_schema=False)
     async def rate() -> Response:
         return _file("rate.html")
+
+    @router.get("/outliers", include_in_schema=False)
+    async def outliers() -> Response:
+        return _file("outliers.html")
 
     @router.get("/pages/{name}", include_in_schema=False)
     async def file(name: str) -> Response:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar
 
 from headwater.embeddings.encoder import AnyEncoder, model_digest, open_encoder
+from headwater.embeddings.rerank import Reranker, open_reranker
 from headwater.embeddings.retrieve import Found, RetrievalSettings, Retriever
 from headwater.embeddings.store import Index, open_store
 from headwater.engine import CONTEXT_TOKENS, Engine
@@ -70,10 +71,12 @@ class Runtime:
         index: Shared[Index],
         *,
         guard: Guard,
+        reranker: Shared[Reranker | None] | None = None,
     ) -> None:
         self.release, self.retriever, self.guard = release, retriever, guard
         self.id = release.id
         self.shared_engine, self.shared_encoder, self.shared_index = engine, encoder, index
+        self.shared_reranker = reranker
 
     @property
     def engine(self) -> Engine:
@@ -85,8 +88,10 @@ class Runtime:
 
     def close(self) -> None:
         """Free what no other runtime shares."""
-        for shared in (self.shared_engine, self.shared_encoder, self.shared_index):
-            shared.drop()
+        held = (self.shared_engine, self.shared_encoder, self.shared_index, self.shared_reranker)
+        for shared in held:
+            if shared is not None:
+                shared.drop()
 
 
 def load_runtime(settings: Settings, release_id: str, before: Runtime | None) -> Runtime:
@@ -109,10 +114,18 @@ def load_runtime(settings: Settings, release_id: str, before: Runtime | None) ->
             held, before.shared_encoder if before else None, *_encoder(settings, release)
         )
         index = _hold(held, before.shared_index if before else None, *_index(settings, release))
-        how: dict[str, Any] = dict(release.retrieval)
-        retriever = Retriever(index.value, encoder.value, RetrievalSettings(**how))
+        fields: dict[str, Any] = dict(release.retrieval)
+        how = RetrievalSettings(**fields)
+        reranker = _hold(
+            held,
+            before.shared_reranker if before else None,
+            *_reranker(settings, release, how, encoder.value),
+        )
+        retriever = Retriever(index.value, encoder.value, how, reranker.value)
         guard = load_guard(settings, release.guardrails)
-        runtime = Runtime(release, retriever, engine, encoder, index, guard=guard)
+        runtime = Runtime(
+            release, retriever, engine, encoder, index, guard=guard, reranker=reranker
+        )
         _try(runtime)
     except BaseException:
         for shared in held:
@@ -167,6 +180,15 @@ def _encoder(
         return open_encoder(settings.embedding_model, settings.threads, settings.encoders)
 
     return release.embedding_model, make, lambda _: None
+
+
+def _reranker(
+    settings: Settings, release: Release, how: RetrievalSettings, encoder: AnyEncoder
+) -> tuple[object, Callable[[], Reranker | None], Callable[[Reranker | None], None]]:
+    def make() -> Reranker | None:
+        return open_reranker(settings, how.reranker, encoder)
+
+    return (how.reranker, release.embedding_model), make, lambda _: None
 
 
 def _index(

@@ -11,7 +11,13 @@ from typing import Any
 from headwater.embeddings.embed import TextEncoder
 from headwater.embeddings.encoder import AnyEncoder, open_encoder
 from headwater.embeddings.explain import RANKINGS, Explained, explain
-from headwater.embeddings.retrieve import Mode, RetrievalSettings, open_retriever
+from headwater.embeddings.rerank import open_reranker
+from headwater.embeddings.retrieve import (
+    Mode,
+    RetrievalSettings,
+    open_retriever,
+    retrieval_settings,
+)
 from headwater.embeddings.store import open_store
 from headwater.errors import HeadwaterError
 from headwater.lake import Lake
@@ -47,8 +53,8 @@ def search(
         whole: explain each hit: both rankings, words, the rule for prompts, the document.
 
     Raises:
-        HeadwaterError: the question is empty, there is no such index, or the index that serves was
-            made with another embedding model.
+        HeadwaterError: the question is empty, there is no such index, the index that serves was
+            made with another embedding model, or its release's reranker is not here.
     """
     if not question.strip():
         raise HeadwaterError("The question is empty.", mend="Ask it in quotes, in a few words.")
@@ -61,9 +67,13 @@ def search(
             f" {settings.embedding_model}.",
             mend="Set HEADWATER_EMBEDDING_MODEL as it was, or run `headwater build`.",
         )
-    how: dict[str, Any] = dict(release.retrieval) if release is not None else {}
-    choices = RetrievalSettings(**how)
-    with open_retriever(store, model, version, choices) as retriever:
+    if release is None:
+        choices = retrieval_settings(settings)
+    else:
+        how: dict[str, Any] = dict(release.retrieval)
+        choices = RetrievalSettings(**how)
+    reranker = open_reranker(settings, choices.reranker, model) if mode == "fused" else None
+    with open_retriever(store, model, version, choices, reranker) as retriever:
         points = retriever.index.count()
         found = explain(retriever, question, mode=mode, limit=limit, whole=whole)
     told: dict[str, Any] = {
@@ -72,7 +82,7 @@ def search(
         "index": version,
         "points": points,
         "release": release.id if release is not None and release.index == version else None,
-        "retrieval": {**asdict(choices), "depth": found.depth},
+        "retrieval": {**choices.as_mapping(), "depth": found.depth},
     }
     rows = [_row(rank, each) for rank, each in enumerate(found.hits, start=1)]
     if whole:
@@ -116,6 +126,7 @@ def _row(rank: int, found: Explained) -> dict[str, Any]:
         "rank": rank,
         **asdict(found.hit),
         **{name: asdict(place) if place is not None else None for name, place in places.items()},
+        "reranked": asdict(found.moved) if found.moved is not None else None,
     }
 
 

@@ -14,6 +14,11 @@ from typer.testing import CliRunner
 
 from headwater.cli import app
 from headwater.documents.fetching import Fetcher
+from headwater.documents.raw import update_raw
+from headwater.documents.removals import refusals
+from headwater.documents.sources import load_sources
+from headwater.lake import Lake
+from headwater.settings import Settings
 from tests.documents.site import serving
 
 
@@ -52,8 +57,12 @@ def test_every_kind_is_added_listed_and_removed(home: Path) -> None:
     assert run("add", home / "list.mbox")["kind"] == "mail"
     assert "cannot read HEAD" in run("add", f"git+{home / 'book'}", code=1)["error"]
 
+    url = f"sqlite:///{home / 'help.sqlite'}"
+    added = run("add", url, "--name", "rows", "--query", "SELECT * FROM articles")
+    assert (added["kind"], added["documents"]) == ("sql", 1)
+
     listed = {row["name"]: row for row in run("list")["sources"]}
-    assert list(listed) == ["docs", "faq", "help", "list"]
+    assert list(listed) == ["docs", "faq", "help", "list", "rows"]
     assert listed["faq"]["access"] == ["hr", "restricted"]
     entries = yaml.safe_load((home / "sources.yaml").read_text())["sources"]
     assert entries[1] == {
@@ -64,7 +73,7 @@ def test_every_kind_is_added_listed_and_removed(home: Path) -> None:
         "columns": {"id": "slug", "text": "body"},
     }
     run("remove", "faq")
-    assert len(run("list")["sources"]) == 3
+    assert len(run("list")["sources"]) == 4
 
 
 @pytest.mark.parametrize(
@@ -112,12 +121,32 @@ def test_a_site_and_a_store_by_their_urls(home: Path, monkeypatch: pytest.Monkey
     assert "NAME=VALUE" in wrong["mend"]
 
 
+def test_a_loss_is_refused_and_allowed(home: Path) -> None:
+    settings, document = Settings(), home / "my-docs" / "a.md"
+    document.parent.mkdir()
+    document.write_text("# A")
+    run("add", document.parent)
+    lake, sources = Lake(settings.lake), load_sources(settings.sources_file)
+    update_raw(lake, sources, ["00"], 1, 2**20)
+    assert run("allow", "my_docs") == {"name": "my-docs", "documents": 1, "removed": 0}
+    document.unlink()
+    assert (
+        "lists no document where it had 1"
+        in refusals(lake, sources, {"my-docs": 0})["my-docs"].what
+    )
+    assert run("allow", "my-docs") == {"name": "my-docs", "documents": 0, "removed": 1}
+    assert refusals(lake, sources, {"my-docs": 0}) == {}
+    assert update_raw(lake, sources, ["00"], 1, 2**20).removed == 1
+    assert "There is no source" in run("allow", "other", code=1)["error"]
+
+
 def test_the_help_teaches() -> None:
     said = CliRunner().invoke(app, ["sources", "add", "--help"]).output
     for word in (
         "faq.jsonl",
         "list.mbox",
         "git+",
+        "postgresql://",
         "s3://",
         "https://",
         "--text-column",

@@ -54,6 +54,19 @@ def make_pdf(pages, *, title="", outline=(), password=None):
     return encrypted.getvalue()
 
 
+def drawn(draw, pages=1):
+    """A PDF whose pages are drawn by a function on a canvas."""
+    from reportlab.pdfgen.canvas import Canvas
+
+    buffer = io.BytesIO()
+    canvas = Canvas(buffer, invariant=True)
+    for _ in range(pages):
+        draw(canvas)
+        canvas.showPage()
+    canvas.save()
+    return buffer.getvalue()
+
+
 def rezip(content: bytes, name: str, change) -> bytes:
     """A zip archive with one member changed."""
     buffer = io.BytesIO()

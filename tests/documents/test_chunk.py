@@ -1,6 +1,7 @@
 from dataclasses import replace
 
-from headwater.documents.chunk import split
+from headwater.documents.chunk import chunks as chunks_of
+from headwater.documents.split import split_text
 from headwater.documents.tokens import token_counter, tokenizer_digest
 from headwater.records import CleanDocument, Heading
 from tests.documents.examples import MODEL, PROSE, Corpus, count_words
@@ -20,6 +21,12 @@ DOCUMENT = CleanDocument(
     input_digest="0",
     digest="1",
 )
+
+
+def split(document, max_tokens, count):
+    return chunks_of(
+        document, split_text(document.text, document.title, document.headings, max_tokens, count)
+    )
 
 
 def test_chunks_name_what_they_hold():

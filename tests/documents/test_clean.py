@@ -1,8 +1,10 @@
+import logging
+
 import pytest
 
-from headwater.documents import clean
+from headwater.documents import clean, parse
 from headwater.documents.clean import language_of
-from tests.documents.examples import PROSE, Corpus, make_pdf
+from tests.documents.examples import PROSE, Corpus, drawn, make_pdf
 
 
 def test_parsed_documents_with_title_language_and_headings(three: Corpus):
@@ -52,6 +54,31 @@ def test_bad_inputs_are_quarantined_and_their_neighbours_indexed(three: Corpus):
     assert [stage.processed for stage in again] == [0, 0, 0]
     assert [stage.digest for stage in again] == [stage.digest for stage in stats]
     assert again[1].quarantined == 7
+
+
+def test_what_a_parser_left_as_it_was_is_said(corpus: Corpus, caplog):
+    def draw(canvas):
+        canvas.drawString(72, 760, PROSE)
+        canvas.grid([5 * at for at in range(100)], [7 * at for at in range(100)])
+
+    corpus.write("map.pdf", drawn(draw))
+    corpus.raw()
+    with caplog.at_level(logging.WARNING, "headwater"):
+        assert corpus.clean().quarantined == 0
+    (said,) = [each for each in caplog.messages if "map.pdf" in each]
+    assert said.startswith("docs:///map.pdf: not searched for tables: page 1")
+
+
+def test_another_version_of_a_format_has_its_documents_parsed_again_and_no_others(
+    three: Corpus, monkeypatch
+):
+    three.write("page.pdf", make_pdf([["Fees apply."]]))
+    three.raw()
+    assert three.clean().processed == 4
+    monkeypatch.setitem(parse._FORMAT_VERSIONS, "application/pdf", "pdf/next")
+    assert (three.clean().processed, three.clean().processed) == (1, 0)
+    monkeypatch.setattr(clean, "PARSER_VERSION", "parse/next")
+    assert three.clean().processed == 4
 
 
 def test_a_line_of_3_mb_is_accepted_and_bounded(corpus: Corpus):

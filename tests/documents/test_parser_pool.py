@@ -34,6 +34,11 @@ def lie(*frames):
     return document(f"lie {b''.join(frames).hex()}")
 
 
+def head(**odd):
+    """The first frame of a reply, right but for what is given."""
+    return frame(json.dumps({"cpu": 0, "title": "T", "notes": [], **odd}).encode())
+
+
 @pytest.fixture
 def misbehaving():
     with ParserPool(ParserLimits(seconds=30, memory_mb=256), entry=MISBEHAVING) as pool:
@@ -114,10 +119,14 @@ def test_what_a_used_child_does_is_not_held_against_a_document(misbehaving, orde
         lie(frame(b"[" * 5000)),
         lie(frame(b"[1]")),
         lie(frame(b"{}")),
-        lie(frame(json.dumps({"cpu": 0, "title": 7}).encode()), frame(b"x"), frame(b"")),
-        lie(frame(json.dumps({"cpu": 0, "title": "T"}).encode()), frame(b"x"), frame(b"9 1 far")),
-        lie(frame(json.dumps({"cpu": 0, "title": "T"}).encode()), frame(b"\xff"), frame(b"")),
-        lie(frame(json.dumps({"cpu": 0, "title": "T"}).encode()), struct.pack("!Q", 2**40)),
+        lie(head(title=7), frame(b"x"), frame(b"")),
+        lie(head(), frame(b"x"), frame(b"9 1 far")),
+        lie(head(), frame(b"\xff"), frame(b"")),
+        lie(head(), struct.pack("!Q", 2**40)),
+        lie(head(notes=7), frame(b"x"), frame(b"")),
+        lie(head(notes=["a note"] * 99), frame(b"x"), frame(b"")),
+        lie(head(notes=["a note", 7]), frame(b"x"), frame(b"")),
+        lie(head(notes=["a" * 999]), frame(b"x"), frame(b"")),
     ],
 )
 def test_a_reply_that_no_parser_would_give_is_not_believed(misbehaving, reply):
@@ -125,6 +134,11 @@ def test_a_reply_that_no_parser_would_give_is_not_believed(misbehaving, reply):
     assert isinstance(bad, Rejected)
     assert (bad.reason, good.text) == ("parser_crashed", "one")
     assert "makes no sense" in bad.detail
+
+
+def test_a_note_is_taken_as_one_line_without_hidden_characters(misbehaving):
+    told = lie(head(notes=["\u202eleft as\n it  was"]), frame(b"x"), frame(b""))
+    assert misbehaving.map([told])[0].notes == ("left as it was",)
 
 
 def test_what_a_parser_may_not_do(misbehaving, tmp_path, monkeypatch):

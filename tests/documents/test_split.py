@@ -5,8 +5,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from headwater.documents.parsed import Block, assemble
-from headwater.documents.split import SHORT, embed_text, split_text
-from headwater.documents.tokens import token_counter
+from headwater.documents.split import SHORT, Text, embed_text, split_text, split_texts
+from headwater.documents.tokens import adds_up, token_counter
 from headwater.records import Heading
 from tests.documents.examples import MODEL, count_words
 
@@ -58,6 +58,10 @@ def test_spans_join_to_the_text_and_keep_their_bound(text, cuts, bound):
     spans = split_text(text, "Title", headings, bound, count)
     assert "".join(span.text for span in spans) == text
     assert all(span.text for span in spans)
+    # What is added up from counts between the cuts is what a count of the whole gives.
+    document = Text(text, "Title", headings)
+    both = split_texts([document, Text("", "", ()), document], bound, count, adds_up=adds_up(MODEL))
+    assert both == [spans, [], spans]
     counts = count([embed_text(span.heading, span.text) for span in spans])
     assert counts == [span.tokens for span in spans]
     # One character alone may have more tokens than any bound.

@@ -63,7 +63,10 @@ def test_a_text_that_is_far_from_all_others_is_an_outlier(lake):
     assert (first.uri, first.heading, first.text) == ("doc://alone", "Odd", "alone in the corpus")
     assert first.nearest != first.uri
     assert first.distance > 0.5 > found.fence > np.median(found.distances)
-    assert found.beyond == len(found.outliers) < 10
+    assert len(found.outliers) == (found.distances > found.fence).sum() < 10
+    assert (first.start, first.end) == next(
+        (row["start"], row["end"]) for row in rows if row["uri"] == "doc://alone"
+    )
     assert all(each.distance > found.fence for each in found.outliers)
     distances = [each.distance for each in found.outliers]
     assert distances == sorted(distances, reverse=True)
@@ -122,5 +125,5 @@ def test_vectors_that_are_all_the_same_have_a_map(lake):
             return np.eye(DIMENSION)[0]
 
     found = embedding_map(fill(lake, corpus(), Same()), "words")
-    assert found.beyond == 0 and np.isfinite(found.points).all()
+    assert found.outliers == () and np.isfinite(found.points).all()
     assert np.isfinite(found.variance).all()

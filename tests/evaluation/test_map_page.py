@@ -10,12 +10,12 @@ from headwater.embeddings.map import EmbeddingMap, Outlier
 from headwater.evaluation.map_page import map_document
 
 OUTLIER = Outlier(
-    id="1", uri="docs:///a|b.md", heading="<b>Odd</b>", text="<script>x</script> " * 20,
+    id="1", uri="docs:///a|b.md", start=0, end=400, heading="<b>Odd</b>", text="<script>x</script> " * 20,
     distance=0.71234, nearest="docs:///c.md",
 )  # fmt: skip
 
 
-def found(sources: list[str], *outliers: Outlier, beyond: int | None = None) -> EmbeddingMap:
+def found(sources: list[str], *outliers: Outlier) -> EmbeddingMap:
     distances = np.linspace(0.1, 0.8, len(sources))
     return EmbeddingMap(
         points=np.random.default_rng(0).normal(size=(len(sources), 2)),
@@ -23,7 +23,6 @@ def found(sources: list[str], *outliers: Outlier, beyond: int | None = None) -> 
         sources=tuple(sources),
         distances=distances,
         fence=0.75 if outliers else 1.0,
-        beyond=len(outliers) if beyond is None else beyond,
         outliers=outliers,
         chunks=12_345,
     )
@@ -41,9 +40,18 @@ def test_the_page_shows_the_map_and_its_outliers() -> None:
 
 
 def test_more_outliers_than_are_listed_are_counted() -> None:
-    page = map_document(found(["docs"] * 10, OUTLIER, beyond=7))
-    assert "7, whose mean" in page.facts["outliers"]
-    assert "The 1 farthest outliers" in page.to_markdown(pictures=False)
+    page = map_document(found(["docs"] * 10, *[OUTLIER] * 27))
+    assert "27, whose mean" in page.facts["outliers"]
+    said = page.to_markdown(pictures=False)
+    assert "The 20 farthest outliers" in said
+    assert said.count("0.712") == 20
+
+
+def test_what_a_person_said_of_an_outlier_stands_beside_it_as_text() -> None:
+    kept = {OUTLIER.uri: "<i>ann</i>", "docs:///another.md": "bob"}
+    said = map_document(found(["docs"] * 10, OUTLIER), kept).to_markdown(pictures=False)
+    (row,) = (line for line in said.splitlines() if "0.712" in line)
+    assert "ann" in row and "<i>" not in row and "bob" not in said
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """`benchmarks.strategies`: each strategy is what its name says, and the figures are comparable."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -25,6 +26,17 @@ from headwater.errors import HeadwaterError
 from headwater.lake import Lake
 from headwater.settings import Settings
 from tests.embeddings.examples import WordEncoder
+
+LATE = "late-interaction/1"
+
+
+class TokenEncoder(WordEncoder):
+    """Its tokens are words."""
+
+    def token_vectors(self, texts: Sequence[str]) -> list[np.ndarray]:
+        self.read = [*getattr(self, "read", []), *texts]
+        return [self.encode(text.split()) for text in texts]
+
 
 BOATS = "Boats that arrive later wait at the outer pier until the next day. "
 FEES = "A berth costs twelve crowns a night and water is free of charge. "
@@ -59,7 +71,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     root = tmp_path / "work"
     root.mkdir()
     sources = [FolderSource(name="docs", path=folder)]
-    return Bench(root, settings, WordEncoder(), sources, questions)
+    return Bench(root, settings, TokenEncoder(), sources, questions)
 
 
 @pytest.fixture
@@ -71,10 +83,20 @@ def stack() -> Iterator[ExitStack]:
 def test_the_shipped_strategy_is_compared_with_the_others() -> None:
     found = strategies(160)
     assert found[0] == Strategy(name="shipped", tokens=160)
+    assert len({each.name for each in found}) == len(found)
+    again = [each for each in found if each.reranker]
+    assert [(each.reranker, each.rerank_first, each.kept) for each in again] == [
+        (LATE, 10, False), (LATE, 20, False), (LATE, 10, True),
+    ]  # fmt: skip
+    assert all(replace(each, name="shipped", reranker="", rerank_first=0, kept=False) == found[0]
+               for each in again)  # fmt: skip
+    assert strategies(160, LATE) == found
+    cross = [each.name for each in strategies(160, "cross-encoder/abc") if each not in found]
+    assert cross == ["shipped, cross-encoder of 10", "shipped, cross-encoder of 20"]
+    found = [each for each in found if not each.reranker]
     assert {each.tokens + 2 for each in found[1:]} == {64, 128, 256}
     assert {each.tokens + 2 for each in found if not each.heading} == {64, 128, 256}
     assert {each.tokens + 2 for each in found if each.section} == {64, 128}
-    assert len({each.name for each in found}) == len(found)
 
 
 def test_without_its_heading_a_chunk_is_embedded_by_its_text() -> None:
@@ -152,6 +174,7 @@ def test_the_strategies_take_turns(bench: Bench, monkeypatch: pytest.MonkeyPatch
     class Fake:
         def __init__(self, name: str) -> None:
             self.name = name
+            self.strategy = Strategy(name=name, tokens=1)
 
         def retrieve(self, question: str, mode: str, limit: int) -> list[object]:
             asked.append((question, self.name))
@@ -166,6 +189,30 @@ def test_the_strategies_take_turns(bench: Bench, monkeypatch: pytest.MonkeyPatch
     ]
     firsts = [name for _, name in timed[::3]]
     assert {name: firsts.count(name) for name in "abc"} == {"a": 3, "b": 3, "c": 3}
+
+
+def test_a_reranker_orders_the_passages_of_the_shipped_index(
+    bench: Bench, stack: ExitStack
+) -> None:
+    plain = bench.open(LARGE, stack)
+    built = dict(bench.built)
+    late = Strategy(name="late", tokens=LARGE.tokens, reranker=LATE, rerank_first=3)
+    arm = bench.open(late, stack)
+    kept = bench.open(replace(late, kept=True), stack)
+    assert bench.built == built, "the index is the shipped strategy's"
+    question = "What does a berth cost a night?"
+    before = plain.retrieve(question, "fused", 10)
+    found = arm.retrieve(question, "fused", 10)
+    scores = arm.retriever.reranker.scores(question, before[:3])
+    order = sorted(range(3), key=lambda at: (-scores[at], at))
+    assert found == [*(before[at] for at in order), *before[3:]]
+    assert kept.retrieve(question, "fused", 10) == found
+    assert arm.retrieve(question, "bm25", 10) == plain.retrieve(question, "bm25", 10)
+    read = len(bench.encoder.read)
+    kept.retrieve(question, "fused", 10)
+    assert len(bench.encoder.read) == read + 1, "the question alone"
+    arm.retrieve(question, "fused", 10)
+    assert len(bench.encoder.read) == read + 5, "and the passages, each time"
 
 
 def test_documents_that_nobody_asks_about_compare_nothing(tmp_path: Path) -> None:

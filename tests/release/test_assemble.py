@@ -1,5 +1,8 @@
+import json
+
 import pytest
 
+from headwater.embeddings.cross_encoder import cross_encoder_digest
 from headwater.embeddings.retrieve import RetrievalSettings
 from headwater.errors import HeadwaterError, IntegrityError
 from headwater.evaluation import store
@@ -62,6 +65,46 @@ def test_it_names_the_policy_of_the_guards_and_keeps_it(
     with pytest.raises(IntegrityError):
         manifest.verify(settings, release)
     manifest.verify(settings, other)
+
+
+def test_a_reranker_is_part_of_it_where_there_is_one(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = candidate(settings)
+    assert dict(plain.retrieval) == {
+        "limit": 5, "depth": 50, "rrf_k": 60, "dense_weight": 0.5, "relevance": 0.6,
+    }  # fmt: skip
+    late = candidate(settings.model_copy(update={"reranker": "late-interaction"}))
+    assert dict(late.retrieval) == {
+        **plain.retrieval, "reranker": "late-interaction/1", "rerank_first": 10,
+    }  # fmt: skip
+    folder = settings.root / "reader"
+    folder.mkdir()
+    config = {"architectures": ["BertForSequenceClassification"], "id2label": {"0": "LABEL_0"},
+              "max_position_embeddings": 64}  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "tokenizer.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"weights")
+    pinned = candidate(settings.model_copy(update={"reranker": str(folder)}))
+    assert pinned.retrieval["reranker"] == f"cross-encoder/{cross_encoder_digest(folder)}"
+    assert len({plain.id, late.id, pinned.id}) == 3
+    monkeypatch.setattr("headwater.release.manifest.now", lambda: "now")
+    assert manifest.load(settings, manifest.save(settings, pinned).id).retrieval == pinned.retrieval
+
+
+def test_passages_found_in_another_way_than_was_judged_are_not_released(
+    settings: Settings,
+) -> None:
+    candidate(settings)
+    found = retrieval_report({"dense": FIRST, "bm25": FIRST, "fused": FIRST})
+    parts = {"base": write_base(settings), "adapter": write_adapter(settings, b"weights")}
+    store.save(settings, store.RETRIEVAL, found, retrieval=RetrievalSettings().digest)
+    named = {"prompt": PROMPT, "index": "index1", "run_id": "run", "commit": "abc"}
+    assert assemble(settings, **parts, **named).blocked == []  # type: ignore[arg-type]
+    late = settings.model_copy(update={"reranker": "late-interaction"})
+    with pytest.raises(HeadwaterError, match="retrieval_report judges passages") as raised:
+        assemble(late, **parts, **named)  # type: ignore[arg-type]
+    assert "headwater build" in raised.value.mend
 
 
 def test_a_worse_adapter_is_blocked_by_name(settings: Settings) -> None:

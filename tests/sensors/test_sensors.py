@@ -1,11 +1,15 @@
 """Sensors with their contexts and cursors."""
 
+from datetime import UTC, datetime
+
 import dagster as dg
 import pytest
 
 from headwater.datasets import golden
 from headwater.documents.kinds.web import WebSource
 from headwater.documents.sources import FolderSource
+from headwater.serving import verdict_log
+from headwater.serving.verdict_log import VerdictEntry, VerdictLog
 from headwater.settings import Settings
 from sensors.arrivals import arrivals_sensor
 from sensors.drift import drift
@@ -29,6 +33,7 @@ def test_arrivals_reports_only_what_changed(tmp_path, instance, monkeypatch):
         "drinks",
         "golden_questions",
         "prompt_registry",
+        "document_verdicts",
     ]
     again = sensor(dg.build_sensor_context(instance=instance, cursor=first.cursor))
     assert isinstance(again, dg.SkipReason)
@@ -45,6 +50,17 @@ def test_arrivals_reports_only_what_changed(tmp_path, instance, monkeypatch):
     (event,) = edited.asset_events
     assert event.asset_key.to_user_string() == "prompt_registry"
     assert event.data_version == "another"
+    said = VerdictLog(verdict_log.log_folder(Settings()))
+    about = {"id": "1", "uri": "drinks:///a.md", "digest": "d", "title": "Tea"}
+    for verdict, changes in (("keep", False), ("leave_out", True), ("withdraw", True)):
+        said.append(VerdictEntry(time=datetime.now(UTC), verdict=verdict, **about))
+        judged = sensor(dg.build_sensor_context(instance=instance, cursor=edited.cursor))
+        assert isinstance(judged, dg.SensorResult) is changes, verdict
+        if changes:
+            (event,) = judged.asset_events
+            assert event.asset_key.to_user_string() == "document_verdicts"
+            edited = judged
+    said.close()
 
 
 def test_a_tick_looks_at_a_site_for_a_bounded_time(tmp_path, instance, monkeypatch):

@@ -1,7 +1,7 @@
 """How an answer is put together, over a fake engine and fake retrieval that note what they get."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
@@ -13,6 +13,7 @@ from headwater.engine import Completion
 from headwater.guardrails.guard import Guard
 from headwater.guardrails.policy import AnswerPolicy, DocumentPolicy, GuardPolicy, QuestionPolicy
 from headwater.records import Hit, Prompt
+from headwater.serving import spans
 from headwater.serving.answer import REFUSAL, Decoding, PromptTooLongError, Response, Turn
 from headwater.serving.runtime import Runtime
 
@@ -70,10 +71,11 @@ class FakeRetriever:
     def __init__(self, hits: Sequence[Hit], similarity: float) -> None:
         self._hits, self._similarity = hits, similarity
         self.asked: list[str] = []
+        self.rerank_ms: float | None = None
 
     def find(self, question: str, *, limit: int) -> Found:
         self.asked.append(question)
-        return Found(list(self._hits[:limit]), self._similarity)
+        return Found(list(self._hits[:limit]), self._similarity, self.rerank_ms)
 
 
 def runtime(
@@ -108,6 +110,21 @@ def test_an_answer_cites_the_passages_it_was_shown() -> None:
     assert call["stop"] == ["<|im_end|>", "X"]
     assert call["cache_prompt"] is False
     assert (call["max_tokens"], call["temperature"]) == (10, 0.0)
+
+
+@pytest.mark.parametrize("ms", [None, 12.5])
+def test_a_trace_tells_how_long_the_reranker_took(ms: float | None) -> None:
+    noted: dict[str, Any] = {}
+
+    class Watched(spans.Untraced):
+        def span(self, name: str) -> AbstractContextManager[Any]:
+            return nullcontext(lambda said: noted.update({name: {**noted.get(name, {}), **said}}))
+
+    fake, _, retriever = runtime()
+    retriever.rerank_ms = ms
+    list(Response(fake, user("What is warm?"), Decoding(max_tokens=10), stages=Watched()))
+    assert noted["retrieve"].get("headwater.rerank_ms") == ms
+    assert ("headwater.rerank_ms" in noted["retrieve"]) == (ms is not None)
 
 
 def test_nothing_found_is_a_refusal_without_the_model() -> None:

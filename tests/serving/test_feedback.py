@@ -297,7 +297,9 @@ def test_only_known_documents_and_bounded_spans(
     assert reply.status_code == status, reply.text
 
 
-@pytest.mark.parametrize("path", ["/", "/rate", "/pages/style.css", "/pages/playground.js"])
+@pytest.mark.parametrize(
+    "path", ["/", "/rate", "/outliers", "/pages/style.css", "/pages/playground.js"]
+)
 def test_pages_carry_the_strict_policy(served: tuple[str, Release], path: str) -> None:
     reply = httpx.get(f"{served[0]}{path}")
     assert reply.status_code == 200

@@ -152,7 +152,7 @@ def test_every_route_but_these_needs_a_key(guarded: Endpoint) -> None:
             assert (response.status_code == 401) == (path not in own_checks), path
     for path in ("/openapi.json", "/v1/nothing", "//v1/models", "/metrics/", "/v1"):
         assert httpx.get(guarded.url + path).status_code == 401
-    for path in ("/", "/rate", "/pages/api.js", "/pages/key.js"):
+    for path in ("/", "/rate", "/outliers", "/pages/api.js", "/pages/key.js"):
         assert httpx.get(guarded.url + path).status_code == 200
     assert httpx.get(f"{guarded.url}/healthz").json() == {"status": "ok", "service": "headwater"}
     probe = httpx.get(f"{guarded.url}/readyz")

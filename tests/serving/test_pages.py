@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from benchmarks.homes import build_index, passages, promote
+from headwater.datasets.outliers import OutlyingDocument, save_outliers
 from headwater.embeddings.encoder import Encoder
 from headwater.release.manifest import Release
 from headwater.serving.server import serve_in_thread
+from headwater.serving.verdict_log import left_out
 from headwater.settings import Settings
 from tests.serving.browser import CHROMIUM, Page, open_browser
 from tests.serving.conftest import Endpoint, copy_home, fill_lake, log_answer
@@ -249,19 +251,76 @@ def test_nothing_in_a_document_or_an_answer_ever_runs(
         quiet(page, endpoint)
 
 
-@pytest.mark.parametrize("path", ["/", "/rate"])
+def test_judge_outliers_with_one_key_and_take_it_back(page: Page, endpoint: Endpoint) -> None:
+    """Each payload stands in a title, heading, text, URI and neighbour; none becomes markup."""
+    rows = hostile("odd")
+    fill_lake(endpoint.settings, rows, after=f"\n{PAYLOADS[1]}")
+    documents = [
+        OutlyingDocument(
+            id=str(number), uri=row["uri"], digest="d", title=row["title"], heading=row["heading"],
+            start=0, end=row["end"], text=row["text"], distance=0.9, nearest=row["title"],
+        )
+        for number, row in enumerate(rows)
+    ]  # fmt: skip
+    save_outliers(endpoint.settings, documents)
+    page.open(f"{endpoint.url}/outliers")
+    for each in documents:
+        shown = json.dumps(each.title)
+        page.wait(f"document.getElementById('title').textContent === {shown}")
+        page.wait("!document.getElementById('outlier').hidden")
+        assert text_of(page, "#text") == each.text
+        assert text_of(page, "#uri") == each.uri
+        assert each.nearest in text_of(page, "#why")
+        page.key("s" if each.id == "0" else "x" if each.id == "1" else "k")
+    page.wait("document.getElementById('note-title').textContent === 'Nothing to judge'")
+    assert [entry.uri for entry in left_out(endpoint.settings)] == [documents[1].uri]
+    judged = "document.querySelectorAll('#verdicts li').length"
+    assert page.eval(judged) == len(documents) - 1
+
+    page.click("#again")  # what was skipped
+    page.wait("!document.getElementById('outlier').hidden")
+    page.click("#passages button")
+    page.wait("document.querySelector('dialog[open] mark')")
+    assert text_of(page, "dialog mark") == documents[0].text
+    page.click("dialog .close")
+    page.click("[data-choice=leave_out]")
+    page.wait(f"{judged} === {len(documents)}")
+    assert len(left_out(endpoint.settings)) == 2
+    page.click("#verdicts button")  # the newest
+    page.wait(f"{judged} === {len(documents) - 1}")
+    assert [entry.uri for entry in left_out(endpoint.settings)] == [documents[1].uri]
+    elements = "main script, main iframe, main img, main svg, main a, main form, main style"
+    assert page.eval(f"document.querySelectorAll({json.dumps(elements)}).length") == 0
+    quiet(page, endpoint)
+
+
+@pytest.mark.parametrize("path", ["/", "/rate", "/outliers"])
 def test_a_phone_needs_no_sideways_scroll_and_controls_have_names(
     page: Page, endpoint: Endpoint, path: str
 ) -> None:
     log_answer(endpoint.settings, {"trace": "t", "question": "w" * 300 + "?"})
+    long = {"title": "t" * 200, "uri": "u" * 300, "heading": "h" * 200, "text": "x" * 2_000}
+    one, two = (
+        OutlyingDocument(id=name, digest="", start=0, end=9, distance=1, nearest="n" * 300, **long)
+        for name in ("1", "2")
+    )
+    save_outliers(endpoint.settings, [one, two])
     page.size(375, 740, mobile=True)
     page.open(f"{endpoint.url}{path}")
     if path == "/":
         ask(page, "x" * 200)
         page.click(".correct")
-    else:
+    elif path == "/rate":
         page.wait("!document.getElementById('pair').hidden")
+    else:
+        page.wait("!document.getElementById('outlier').hidden")
+        page.key("k")
+        page.wait("document.querySelector('#verdicts li')")
+        page.wait("!document.getElementById('outlier').hidden")
     assert page.eval("document.documentElement.scrollWidth") <= 375
+    lines = "[...document.querySelectorAll('.brand, nav a')].map(e => e.getClientRects().length)"
+    heights = "[...document.querySelectorAll('.brand, nav a')].map(e => e.offsetHeight)"
+    assert set(page.eval(lines)) == {1} and max(page.eval(heights)) < 45, "no word is broken"
     nameless = page.eval(
         "[...document.querySelectorAll('button, textarea, input, a')].filter(e =>"
         " !(e.ariaLabel || e.textContent.trim() || e.labels?.length)).map(e => e.outerHTML)"

@@ -1,10 +1,11 @@
 """`headwater search`: which index it looks at, what it tells, and what it says where it cannot."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -99,6 +100,41 @@ def test_the_command_explains_them(settings: Settings) -> None:
     for mode in ("dense", "bm25"):
         other, said = run(QUESTION, "--explain", "--mode", mode)
         assert other["hits"][0]["kept"] is None and "fusion" not in said
+
+
+class TokenEncoder(WordEncoder):
+    """Its tokens are words."""
+
+    def token_vectors(self, texts: Sequence[str]) -> list[np.ndarray]:
+        return [self.encode(text.split()) for text in texts]
+
+
+def test_the_command_tells_what_a_reranker_moved(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, said = run(QUESTION, "--k", "8")
+    assert "rerank" not in said and plain["hits"][0]["reranked"] is None
+    assert "reranker" not in plain["retrieval"]
+    monkeypatch.setattr(module, "open_encoder", lambda *_: TokenEncoder())
+    monkeypatch.setenv("HEADWATER_RERANKER", "late-interaction")
+    monkeypatch.setenv("HEADWATER_RERANK_FIRST", "4")
+    found, said = run(QUESTION, "--k", "8", "--explain")
+    assert (found["retrieval"]["reranker"], found["retrieval"]["rerank_first"]) == (
+        "late-interaction/1", 4,
+    )  # fmt: skip
+    uris = [hit["uri"] for hit in plain["hits"]]
+    moved = [hit["reranked"] for hit in found["hits"]]
+    assert [hit["uri"] for hit in found["hits"][:4]] == [
+        uris[each["before"] - 1] for each in moved[:4]
+    ]
+    assert [each["after"] for each in moved[:4]] == [1, 2, 3, 4] and moved[4:] == [None] * 4
+    scores = [each["score"] for each in moved[:4]]
+    assert scores == sorted(scores, reverse=True) and len(set(scores)) > 1
+    assert [hit["uri"] for hit in found["hits"][4:]] == uris[4:]
+    assert f"rerank  {moved[0]['before']} to 1, by late-interaction {scores[0]:.4f}" in said
+    assert said.count("not among the first 4, not looked at") == 4
+    other, said = run(QUESTION, "--mode", "dense")
+    assert other["hits"][0]["reranked"] is None and "rerank" not in said
 
 
 def test_what_changed_since_the_index_was_made_is_said(settings: Settings) -> None:

@@ -137,6 +137,25 @@ def test_releases_share_what_they_have_in_common(home: Settings, make_release: M
     assert list((home.indexes / ".open").iterdir()) == []
 
 
+def test_a_release_brings_its_reranker(home: Settings, make_release: Make) -> None:
+    fields = {**make_release(home).retrieval, "reranker": "late-interaction/1", "rerank_first": 5}
+    release = make_release(home, retrieval=fields)
+    first = load_runtime(home, release.id, None)
+    newer = make_release(home, retrieval=fields, index="new")
+    second = load_runtime(home, newer.id, first)
+    plain = load_runtime(home, make_release(home).id, second)
+    found = first.retriever.find("What is a headwater?", limit=2)
+    assert found.hits and found.rerank_ms is not None
+    assert first.retriever.reranker is second.retriever.reranker is not None
+    assert plain.retriever.reranker is None
+    assert plain.retriever.find("What is a headwater?", limit=2).rerank_ms is None
+    for each in (first, second, plain):
+        each.close()
+    missing = {**fields, "reranker": f"cross-encoder/{'a' * 64}"}
+    with pytest.raises(manifest.HeadwaterError, match="HEADWATER_RERANKER names no folder"):
+        load_runtime(home, make_release(home, retrieval=missing).id, None)
+
+
 def test_a_load_that_fails_half_way_frees_what_it_took(home: Settings, make_release: Make) -> None:
     first = load_runtime(home, make_release(home).id, None)
     with pytest.raises(manifest.HeadwaterError, match="no index version"):

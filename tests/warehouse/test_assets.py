@@ -36,7 +36,7 @@ warehouse.run_dbt = spy
 path = warehouse.manifest()
 at_load = list(parsed)
 imported = "dbt.cli.main" in sys.modules
-columns, result = {}, None
+columns, read, result = {}, {}, None
 if sys.argv[1:]:
     import dagster as dg
     from assets.warehouse import warehouse as assets
@@ -44,12 +44,14 @@ if sys.argv[1:]:
     result = dg.materialize([assets], raise_on_error=False, run_config={
         "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}})
     for event in result.get_asset_materialization_events():
+        tables = event.materialization.metadata["tables_read"].value
+        read[event.asset_key.to_user_string()] = tables
         found = event.materialization.metadata["dagster/column_lineage"].value.deps_by_column
         columns[event.asset_key.to_user_string()] = {
             name: sorted(f"{each.asset_key.to_user_string()}.{each.column_name}" for each in deps)
             for name, deps in found.items()
         }
-print(json.dumps({"at_load": at_load, "imported": imported, "all": parsed, "columns": columns,
+print(json.dumps({"at_load": at_load, "imported": imported, "all": parsed, "columns": columns, "read": read,
                   "success": result.success if result else None}))
 """
 
@@ -83,13 +85,19 @@ def test_the_project_is_parsed_once_and_columns_have_their_origin(warehouse: War
     assert columns["requests_by_release_day"]["answered"] == ["int_requests_seen.outcome"]
     assert columns["chunks"]["title"] == ["stg_clean_documents.title"]
 
+    # A model names the tables that its rows come from, through the models it is made of.
+    now = {name: warehouse.lake.version(name) for name in ("clean_documents", "document_shards")}
+    assert first["read"]["chunks"] == now
+    assert first["read"]["stg_chunks"] == {"document_shards": now["document_shards"]}
+    assert set(first["read"]["requests_by_release_day"]) == {"requests"}
+
 
 def versions(manifest: dict[str, Any]) -> dict[str, str]:
     from dagster_dbt import dbt_assets
 
     from assets.warehouse import _Translator
 
-    @dbt_assets(manifest=manifest, dagster_dbt_translator=_Translator())
+    @dbt_assets(manifest=manifest, dagster_dbt_translator=_Translator(manifest))
     def models(context: dg.AssetExecutionContext) -> Any:
         yield
 
@@ -118,3 +126,14 @@ def test_an_edit_changes_the_version_of_its_model_alone(invoke: Any, tmp_path: P
     )
     changed = {name for name in before if before[name] != after[name]}
     assert changed == {"corpus_by_source", "days"}
+
+    macro = project / "macros" / "incremental.sql"
+    macro.write_text(
+        macro.read_text().replace("macro keep_days() %}", "macro keep_days() %} -- new")
+    )
+    edited = versions(
+        invoke(tmp_path, "parse", project=project).result.writable_manifest().to_dict()
+    )
+    assert {name for name in after if after[name] != edited[name]} == {
+        "stg_requests", "int_requests_seen", "requests_by_release_day",
+    }  # fmt: skip

@@ -78,14 +78,14 @@ def test_marts_tell_what_the_lake_holds(warehouse: Warehouse) -> None:
 
     documents = {row["uri"]: row for row in warehouse.mart("documents").to_pylist()}
     assert {uri: row["status"] for uri, row in documents.items()} == {
-        "a": "accepted", "b": "accepted", "d": "quarantined"
+        "a": "indexed", "b": "indexed", "d": "quarantined"
     }  # fmt: skip
     assert documents["a"]["characters"] == 5
     assert (documents["a"]["chunks"], documents["a"]["tokens"]) == (2, 14)
     assert documents["d"]["quarantine_reason"] == "encrypted_pdf"
 
     [source] = warehouse.mart("corpus_by_source").to_pylist()
-    assert (source["documents"], source["accepted"], source["quarantined"]) == (3, 2, 1)
+    assert (source["documents"], source["indexed"], source["quarantined"]) == (3, 2, 1)
     assert (source["bytes"], source["chunks"]) == (12, 3)
 
     [statistics] = warehouse.mart("chunk_statistics").to_pylist()

@@ -66,7 +66,7 @@ def test_each_metric_that_is_defined_can_be_asked(settings: Settings) -> None:
 def test_they_count_what_the_marts_hold(settings: Settings) -> None:
     assert value(settings, "documents") == 4
     assert value(settings, "quarantined_share") == 0.25
-    assert by(settings, "documents", "status") == {"accepted": 2, "quarantined": 1, "waiting": 1}
+    assert by(settings, "documents", "status") == {"indexed": 2, "quarantined": 1, "waiting": 1}
     assert value(settings, "distinct_text_share") == pytest.approx(2 / 3)
     assert value(settings, "requests") == 5
     assert value(settings, "refused_share") == 0.2

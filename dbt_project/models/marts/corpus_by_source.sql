@@ -1,9 +1,11 @@
--- One row a source: what came in, what was accepted, what there is to retrieve.
+-- One row a source: what came in, what became of it, what there is to retrieve.
 select
     source,
     count(*) as documents,
-    count(*) filter (where status = 'accepted') as accepted,
+    count(*) filter (where status = 'indexed') as indexed,
+    count(*) filter (where status = 'duplicate') as duplicates,
     count(*) filter (where status = 'quarantined') as quarantined,
+    count(*) filter (where status = 'filtered') as filtered,
     count(*) filter (where status = 'waiting') as waiting,
     cast(coalesce(sum(bytes), 0) as bigint) as bytes,
     cast(coalesce(sum(characters), 0) as bigint) as characters,

@@ -13,6 +13,7 @@ quarantine as (
     select
         uri,
         arg_min(source, stage_order) as source,
+        arg_min(stage, stage_order) as stage,
         arg_min(reason, stage_order) as reason,
         arg_min(detail, stage_order) as detail
     from (
@@ -34,7 +35,10 @@ select
     known.uri,
     known.source,
     case
-        when clean.uri is not null then 'accepted'
+        when duplicates.uri is not null then 'duplicate'
+        when chunks.uri is not null then 'indexed'
+        when clean.uri is not null then 'waiting'
+        when quarantine.stage = 'filter' then 'filtered'
         when quarantine.uri is not null then 'quarantined'
         else 'waiting'
     end as status,
@@ -49,10 +53,14 @@ select
     coalesce(chunks.chunks, 0) as chunks,
     coalesce(chunks.tokens, 0) as tokens,
     quarantine.reason as quarantine_reason,
-    quarantine.detail as quarantine_detail
+    quarantine.detail as quarantine_detail,
+    duplicates.survivor_uri as duplicate_of,
+    clean.quality_flags,
+    clean.personal_finds
 from known
 left join {{ ref("stg_raw_documents") }} as raw on raw.uri = known.uri
 left join {{ ref("stg_clean_documents") }} as clean on clean.uri = known.uri
+left join {{ ref("stg_duplicates") }} as duplicates on duplicates.uri = known.uri
 left join quarantine on quarantine.uri = known.uri
 left join chunks on chunks.uri = known.uri
 order by known.uri

@@ -3,7 +3,8 @@
 Knows neither a kind nor sources.yaml.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
@@ -36,6 +37,12 @@ MEDIA_TYPES = {
     ".tif": "image/tiff",
     ".tiff": "image/tiff",
 }
+#: Names of options that hold a secret.
+NAMES_SECRET = re.compile(r"secret|passw|credential|token|(^|_)key$|connection_string", re.I)
+#: A URL that holds a password, as SQLAlchemy and Git find it: there may be a slash in it.
+HOLDS_PASSWORD = re.compile(r"^[^:/]+://[^:/]*:[^@]*@", re.S)
+#: The name of an environment variable.
+VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
 NAME = r"^[A-Za-z][A-Za-z0-9_-]{0,62}$"
 
 Tag = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.:-]{0,62}$")]
@@ -73,6 +80,12 @@ class Entry(BaseModel):
     owner: str | None = None
     #: What is done about personal data in its documents, where not what HEADWATER_DOCUMENT_PII says.
     personal_data: Literal["off", "report", "redact"] | None = None
+    most_removed: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="Share of its documents that may go in one build, where it has more than 20.",
+    )
 
 
 def is_document(path: str, include: Sequence[str] | None) -> bool:
@@ -124,19 +137,46 @@ class Remembered:
 
     def __init__(self) -> None:
         self._listings: dict[str, tuple[object, list[SourceItem]]] = {}
+        self._parts: dict[str, dict[str, tuple[object, list[SourceItem]]]] = {}
 
     def listing(
         self, name: str, made_of: object, make: Callable[[], Sequence[SourceItem]]
     ) -> list[SourceItem]:
-        """The listing called `name`; made where `made_of` is another than last time."""
-        from headwater.documents.kinds import listings
+        """The listing called `name`; made where `made_of` is another than last time.
 
+        Of this process alone: `made_of` may tell a time, which is another moment in another one.
+        """
         before = self._listings.get(name)
         if before is None or before[0] != made_of:
-            items = listings.kept(name, made_of)
-            if items is None:
-                items = list(make())
-                listings.keep(name, made_of, items)
-            before = (made_of, items)
-            self._listings[name] = before
+            before = self._listings[name] = (made_of, list(make()))
         return list(before[1])
+
+    def parts(
+        self,
+        name: str,
+        made_of: Mapping[str, object],
+        make: Callable[[str], Sequence[SourceItem]],
+    ) -> dict[str, list[SourceItem]]:
+        """The parts of the listing called `name`, such as its files; those are made that have changed.
+
+        Args:
+            made_of: what each part is made of: facts that are the same in every process.
+        """
+        from headwater.documents.kinds import listings
+
+        before = self._parts.get(name, {})
+        now = {
+            label: before[label]
+            for label, facts in made_of.items()
+            if label in before and before[label][0] == facts
+        }
+        missing = {label: facts for label, facts in made_of.items() if label not in now}
+        if missing:
+            kept = listings.kept(name, missing)
+            for label, facts in missing.items():
+                now[label] = (facts, kept[label] if label in kept else list(make(label)))
+            # What holds nothing leaves no trace on the disk, and is made by each process.
+            if any(now[label][1] for label in missing.keys() - kept.keys()):
+                listings.keep(name, now)
+        self._parts[name] = now
+        return {label: now[label][1] for label in made_of}

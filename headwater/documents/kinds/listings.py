@@ -1,11 +1,12 @@
 """Listings on disk: what a table or an archive held when it was read last, for the next process.
 
-A listing stands for as long as the files that it was made of are untouched. Small ones are made anew.
+A part of a listing, such as that of one file, stands for as long as what it was made of is untouched.
+Small listings are made anew.
 Knows items, not where they come from. What it keeps is a cache below HEADWATER_HOME.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,15 @@ from headwater.records import SourceItem, digest_of
 from headwater.settings import Settings
 
 #: Change it when a kind makes other items of the same files: other URIs, etags, sizes or tags.
-LISTING_VERSION = "listing/1"
+LISTING_VERSION = "listing/2"
 #: Items below which making a listing is not worth keeping it.
 FEWEST = 2_000
 _text = pa.string()
+#: The digest of what an item's part was made of.
+_PART = "part"
 _SCHEMA = pa.schema(
     [
+        (_PART, pa.dictionary(pa.int32(), _text)),
         ("uri", _text),
         ("source", _text),
         ("size", pa.int64()),
@@ -34,32 +38,49 @@ _SCHEMA = pa.schema(
         ("fault", pa.list_(_text)),
     ]
 )
-_MADE_OF = b"made_of"
 log = logging.getLogger("headwater")
 
 
-def kept(name: str, made_of: object) -> list[SourceItem] | None:
-    """The listing of a source, where one was kept that was made of the same."""
+def kept(name: str, wanted: Mapping[str, object]) -> dict[str, list[SourceItem]]:
+    """Those of some parts of a source's listing that were kept and are made of the same.
+
+    Args:
+        wanted: what each of them is made of.
+    """
     path = _path(name)
+    labels = {_key(facts): label for label, facts in wanted.items()}
+    found: dict[str, list[SourceItem]] = {}
     try:
         with pq.ParquetFile(path) as file:
-            if (file.schema_arrow.metadata or {}).get(_MADE_OF) != _key(made_of):
-                return None
-            return [_item(row) for batch in file.iter_batches() for row in batch.to_pylist()]
+            if not file.schema_arrow.equals(_SCHEMA):
+                return {}  # of an earlier version
+            for batch in file.iter_batches():
+                for row in batch.to_pylist():
+                    label = labels.get(row.pop(_PART))
+                    if label is not None:
+                        found.setdefault(label, []).append(_item(row))
     except FileNotFoundError:
-        return None
+        return {}
     except pa.ArrowException as error:
         log.warning("%s is damaged and is made again: %s", path.name, error)
-        return None
+        return {}
+    return found
 
 
-def keep(name: str, made_of: object, items: Sequence[SourceItem]) -> None:
-    """Keep a listing for the next process, where it is large."""
+def keep(name: str, parts: Mapping[str, tuple[object, Sequence[SourceItem]]]) -> None:
+    """Keep a listing for the next process, where it is large: its parts, and what they are made of."""
+    items = [item for _, part in parts.values() for item in part]
     if len(items) < FEWEST:
         return
-    columns = {each: [getattr(item, each) for item in items] for each in _SCHEMA.names}
+    columns: dict[str, Any] = {
+        each: [getattr(item, each) for item in items] for each in _SCHEMA.names if each != _PART
+    }
+    keys = [_key(facts) for facts, _ in parts.values()]
+    sizes = [len(part) for _, part in parts.values()]
+    places = [place for place, size in enumerate(sizes) for _ in range(size)]
     try:
-        rows = pa.table(columns, schema=_SCHEMA.with_metadata({_MADE_OF: _key(made_of)}))
+        part = pa.DictionaryArray.from_arrays(pa.array(places, pa.int32()), pa.array(keys, _text))
+        rows = pa.table({_PART: part, **columns}, schema=_SCHEMA)
     except UnicodeEncodeError:
         return  # a file's name is no text, and a column of text cannot hold it
     sink = pa.BufferOutputStream()
@@ -76,5 +97,5 @@ def _path(name: str) -> Path:
     return Settings().cache / "listings" / f"{name}.parquet"
 
 
-def _key(made_of: object) -> bytes:
-    return digest_of(LISTING_VERSION, made_of).encode()
+def _key(made_of: object) -> str:
+    return digest_of(LISTING_VERSION, made_of)

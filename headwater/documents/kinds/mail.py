@@ -4,9 +4,11 @@ A document's URI is made of its Message-ID. Knows nothing about what a message s
 """
 
 import mailbox
+import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from email.parser import BytesHeaderParser
 from pathlib import Path
 from typing import Any, Literal
@@ -42,7 +44,8 @@ def is_maildir(path: Path) -> bool:
 
 
 def list_messages(source: MailSource) -> list[SourceItem]:
-    """An item for each message; the etag is the digest of its bytes.
+    """An item for each message; the etag is the digest of its bytes. A message of a Maildir, whose file
+    never changes, is read once for its name and size.
 
     A message that is there twice, byte by byte, is one. Another one with an id that is taken has
     its digest in its URI.
@@ -73,32 +76,45 @@ def read_messages(
 
 
 def _list(source: MailSource) -> dict[str, SourceItem]:
-    items: dict[str, SourceItem] = {}
     with _opened(source) as boxes:
-        for folder, box in boxes.items():
-            linked = _links(source, folder)
-            for key in sorted(box.keys()):
-                if key in linked:
-                    continue
-                content = _bytes(box, str(key))
-                if content is None:
-                    continue  # moved while we were listing
-                digest = digest_bytes(content)
-                uri = base_uri(source.name) + quote(_message_id(content, digest).encode())
-                if uri in items and items[uri].etag != digest:
-                    uri = f"{uri}?copy={short(digest)}"
-                items.setdefault(
-                    uri,
-                    SourceItem(
-                        uri=uri,
-                        source=source.name,
-                        size=len(content),
-                        etag=digest,
-                        media_type=_MEDIA_TYPE,
-                        locator=f"{folder}\0{key}",
-                    ),
-                )
+        if source.path.is_dir():
+            made_of: dict[str, object] = {
+                f"{folder}\0{key}": (source.name, folder, key, size)
+                for folder, box in boxes.items()
+                for key, size in _files(source, folder, box)
+            }
+        else:
+            made_of = {"": (source.name, status_of([source.path]))}
+
+        def make(label: str) -> list[SourceItem]:
+            folder, _, key = label.partition("\0")
+            keys = [key] if key else [str(each) for each in sorted(boxes[folder].keys())]
+            found = (_item(source, f"{folder}\0{key}", _bytes(boxes[folder], key)) for key in keys)
+            return [item for item in found if item is not None]
+
+        parts = _remembered.parts(source.name, made_of, make)
+    items: dict[str, SourceItem] = {}
+    for item in (each for part in parts.values() for each in part):
+        uri = item.uri
+        if uri in items and items[uri].etag != item.etag:
+            uri = f"{uri}?copy={short(item.etag)}"
+        items.setdefault(uri, replace(item, uri=uri))
     return items
+
+
+def _item(source: MailSource, locator: str, content: bytes | None) -> SourceItem | None:
+    """The item of a message by itself; None of one that was moved while we were listing."""
+    if content is None:
+        return None
+    digest = digest_bytes(content)
+    return SourceItem(
+        uri=base_uri(source.name) + quote(_message_id(content, digest).encode()),
+        source=source.name,
+        size=len(content),
+        etag=digest,
+        media_type=_MEDIA_TYPE,
+        locator=locator,
+    )
 
 
 def _message_id(content: bytes, digest: str) -> str:
@@ -122,13 +138,23 @@ def _opened(source: MailSource) -> Iterator[dict[str, Any]]:
     yield {"": outer, **{name: outer.get_folder(name) for name in names}}
 
 
-def _links(source: MailSource, folder: str) -> set[str]:
-    """Keys of messages that are links: they may lead out of the archive."""
-    if not source.path.is_dir():
-        return set()
+def _files(source: MailSource, folder: str, box: Any) -> list[tuple[str, int]]:
+    """Keys of a Maildir's messages with the sizes of their files, in order of the keys.
+
+    Links are left out: they may lead out of the archive.
+    """
     place = source.path / f".{folder}" if folder else source.path
-    files = [path for name in ("cur", "new") for path in (place / name).iterdir()]
-    return {path.name.partition(":")[0] for path in files if path.is_symlink()}
+    sizes: dict[str, int] = {}
+    for name in ("cur", "new"):
+        with os.scandir(place / name) as entries:
+            for entry in entries:
+                if entry.is_file(follow_symlinks=False):
+                    try:
+                        size = entry.stat(follow_symlinks=False).st_size
+                    except FileNotFoundError:
+                        continue  # moved while we were listing
+                    sizes[entry.name.partition(":")[0]] = size
+    return sorted((key, sizes[key]) for key in sizes.keys() & set(box.keys()))
 
 
 def _bytes(box: Any, key: str) -> bytes | None:

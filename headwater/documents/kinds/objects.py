@@ -19,6 +19,7 @@ from pydantic import Field, JsonValue, field_validator
 
 from headwater.documents.kinds.base import (
     MEDIA_TYPES,
+    NAMES_SECRET,
     Entry,
     ReadError,
     Remembered,
@@ -44,7 +45,6 @@ SCHEMES = _LOCAL | set(_NEEDS)
 #: own walk leaves out folders that it cannot list, as if they were empty.
 _FLAT = frozenset({"s3", "s3a", "gs", "gcs", "memory"})
 _URL = re.compile(r"^([a-z][a-z0-9]*)://(.+)$", re.S)
-_SECRET = re.compile(r"secret|passw|credential|token|(^|_)key$|connection_string", re.I)
 #: What tells one version of an object from another, as the stores call it: the first that is there.
 _VERSIONS = ("ETag", "etag", "generation", "md5Hash", "content_md5")
 _TIMES = ("LastModified", "last_modified", "updated", "mtime", "modified", "created")
@@ -93,7 +93,7 @@ class ObjectsSource(Entry):
     @field_validator("options")
     @classmethod
     def _has_no_secrets(cls, value: dict[str, JsonValue]) -> dict[str, JsonValue]:
-        secret = next((name for name in _names(value) if _SECRET.search(name)), None)
+        secret = next((name for name in _names(value) if NAMES_SECRET.search(name)), None)
         if secret is not None:
             raise ValueError(f"{secret!r} belongs into the environment, not into this file")
         return value

@@ -20,7 +20,7 @@ from headwater.settings import Settings
 
 #: Fields that change neither which pages are listed nor what is known of them.
 _ASIDE = frozenset(
-    {"name", "licence", "access", "owner", "contact"}
+    {"name", "licence", "access", "owner", "most_removed", "contact"}
     | {"every_minutes", "delay_seconds", "max_minutes", "allow_private"}
 )
 

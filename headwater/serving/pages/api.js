@@ -83,6 +83,12 @@ export async function nextPair() {
 /** Record a choice ("a", "b", "same", "skip") for a pair. */
 export const sendRating = (id, choice) => call("/v1/rating", { body: { id, choice } });
 
+/** Outlying documents: `{asked, waiting, judged}`. */
+export const listOutliers = async () => (await call("/v1/outliers")).json();
+
+/** Say of an outlying document "keep", "leave_out" or "withdraw". */
+export const sendVerdict = (id, verdict) => call("/v1/outliers", { body: { id, verdict } });
+
 /** The text around a citation. */
 export async function sourceText({ uri, start, end }) {
   return (await call(`/v1/documents?${new URLSearchParams({ uri, start, end })}`)).json();

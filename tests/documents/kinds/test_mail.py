@@ -3,8 +3,8 @@ from email.message import EmailMessage
 
 import pytest
 
-from headwater.documents.kinds import mail
-from headwater.documents.kinds.base import ReadError
+from headwater.documents.kinds import listings, mail
+from headwater.documents.kinds.base import ReadError, Remembered
 from headwater.documents.kinds.mail import MailSource
 from headwater.documents.raw import update_raw
 from headwater.documents.sources import add_source, list_items, listing_digest, read_items
@@ -89,6 +89,29 @@ def test_a_listing_is_made_again_only_when_the_archive_has_changed(tmp_path, mon
     first = list_items(entry)
     monkeypatch.setattr(mail, "_list", lambda *_: pytest.fail("the archive was read again"))
     assert list_items(entry) == first
+
+
+def test_a_new_message_of_a_maildir_is_read_and_no_other(tmp_path, monkeypatch):
+    monkeypatch.setattr(listings, "FEWEST", 3)
+    some = [message(f"<{number}@host>") for number in range(3)]
+    entry = archive(tmp_path / "box", *some, message("<1@host>", "Other."), kind=mailbox.Maildir)
+    entry = entry.model_copy(update={"name": "maildir-listing"})
+    first = list_items(entry)
+    assert len(first) == 4 and sum("?copy=" in item.uri for item in first) == 1
+    reads = []
+    real = mail._bytes
+    monkeypatch.setattr(mail, "_bytes", lambda box, key: reads.append(key) or real(box, key))
+    for number, other_process in ((3, False), (4, True)):
+        if other_process:
+            monkeypatch.setattr(mail, "_remembered", Remembered())
+        archive(tmp_path / "box", message(f"<{number}@host>"), kind=mailbox.Maildir)
+        read = next((tmp_path / "box" / "new").iterdir())
+        read.rename(tmp_path / "box" / "cur" / f"{read.name}:2,S")  # its key stays
+        found = list_items(entry)
+        assert len(found) == number + 2 and len(reads) == 1
+        assert set(first) <= set(found)
+        reads.clear()
+    assert all(isinstance(each, bytes) for _, each in read_items(entry, found, 2**20))
 
 
 def test_what_is_no_archive(tmp_path):

@@ -9,6 +9,8 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
+from headwater.documents.kinds import listings, objects
+from headwater.documents.kinds.base import Remembered
 from headwater.documents.kinds.objects import ObjectsSource
 from headwater.documents.raw import update_raw
 from headwater.documents.sources import (
@@ -207,6 +209,17 @@ def test_listings_of_one_process_are_remembered(bucket):
     bucket.put("b.md", "b")
     assert list_items(entry) == before
     assert len(list_items(entry.model_copy(update={"every_minutes": 0}))) == 2
+
+
+@pytest.mark.parametrize("every_minutes", [0, 10**6])
+def test_a_large_listing_is_not_taken_from_another_process(bucket, monkeypatch, every_minutes):
+    for number in range(listings.FEWEST):
+        bucket.put(f"{number}.md", "text")
+    entry = source(bucket.url, name="large-store", every_minutes=every_minutes)
+    assert len(list_items(entry)) == listings.FEWEST
+    bucket.put("one-more.md", "text")
+    monkeypatch.setattr(objects, "_remembered", Remembered())  # another process
+    assert len(list_items(entry)) == listings.FEWEST + 1
 
 
 def test_files_by_url_and_links_out_of_their_folder(tmp_path, monkeypatch):

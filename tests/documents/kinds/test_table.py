@@ -272,6 +272,35 @@ def test_a_large_listing_is_kept_for_the_next_process(tmp_path, monkeypatch):
     assert len(list_items(entry)) == 3 and len(reads) == 2
 
 
+def test_of_a_pattern_only_the_file_that_changed_is_read_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(listings, "FEWEST", 3)
+    for number, row in enumerate(ROWS):
+        jsonl(tmp_path / f"part-{number}.jsonl", [row])
+    entry = source(tmp_path / "part-*.jsonl", name="pattern-listing")
+    first = {item.uri: item.etag for item in list_items(entry)}
+    reads = []
+    real = table._rows
+
+    def rows(source, files):
+        reads.extend(file.name for file in files)
+        return real(source, files)
+
+    monkeypatch.setattr(table, "_rows", rows)
+    for other_process in (False, True):
+        if other_process:
+            monkeypatch.setattr(table, "_remembered", Remembered())
+        jsonl(tmp_path / "part-1.jsonl", [{**ROWS[1], "body": f"Other {other_process}."}])
+        found = {item.uri: item.etag for item in list_items(entry)}
+        assert [uri for uri in first if first[uri] != found[uri]] == ["pattern-listing:///fees"]
+        assert reads == ["part-1.jsonl"]
+        reads.clear()
+    (tmp_path / "part-0.jsonl").unlink()
+    assert len(list_items(entry)) == 2 and reads == []
+    jsonl(tmp_path / "part-2.jsonl", [ROWS[1]])
+    with pytest.raises(HeadwaterError, match=r"'fees' \(part-1\.jsonl, part-2\.jsonl\)"):
+        list_items(entry)
+
+
 def test_a_small_listing_is_not_kept(tmp_path):
     jsonl(tmp_path / "few.jsonl")
     assert len(list_items(source(tmp_path / "few.jsonl", name="few-rows"))) == 3

@@ -1,0 +1,33 @@
+"""What `headwater build --plan` says of a source that lost its documents."""
+
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+import builds
+from headwater.build_view import BuildView
+from headwater.documents.raw import update_raw
+from headwater.documents.sources import FolderSource
+from headwater.lake import Lake
+from headwater.settings import Settings
+from sensors.arrivals import look
+
+
+def test_a_plan_tells_of_a_loss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HEADWATER_HOME", str(tmp_path / "home"))
+    settings, folder = Settings(), tmp_path / "docs"
+    folder.mkdir()
+    (folder / "a.md").write_text("# A")
+    source = FolderSource(name="my-docs", path=folder)
+    update_raw(Lake(settings.lake), [source], ["00"], 1, 2**20)
+    monkeypatch.setattr(builds, "source_entries", [source])
+    assert builds._refused(settings, look([source], settings)) == {}
+    (folder / "a.md").unlink()
+    refused = builds._refused(settings, look([source], settings))
+    assert "lists no document where it had 1" in refused["my-docs"]
+    plan = {"stale": ["raw_documents"], "reasons": {}, "deferred": [], "refused": refused}
+    BuildView(Console()).plan(plan)
+    assert "The build will stop: The source 'my-docs'" in capsys.readouterr().out
