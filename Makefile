@@ -23,10 +23,10 @@ dev: $(STAMP)  ## Dagster UI and daemon, endpoint, MLflow UI, until Ctrl-C
 	@exec $(BIN)/headwater dev
 
 test: $(STAMP)  ## every test but those of the next two
-	$(BIN)/pytest -q -n $(WORKERS) --dist worksteal
+	$(BIN)/pytest -q -n $(WORKERS) --dist worksteal --durations=25
 
 test-daemon: $(STAMP)  ## a daemon and an endpoint that are killed
-	$(BIN)/pytest -q -n 2 -m daemon
+	$(BIN)/pytest -q -n 2 -m daemon --durations=5
 
 test-loop: $(STAMP)  ## the closed loop with the tiny model, about a quarter of an hour
 	$(BIN)/pytest -q -m loop

@@ -15,9 +15,8 @@ def corpus(tmp_path: Path) -> Corpus:
     return Corpus(folder, Lake(tmp_path / "lake"))
 
 
-@pytest.fixture
-def three(corpus: Corpus) -> Corpus:
-    """A corpus of three small documents of three formats."""
+def write_three(corpus: Corpus) -> None:
+    """Three small documents of three formats."""
     corpus.write(
         "guide.html",
         f"<title>Harbour guide</title><h1>Harbour</h1><p>{PROSE}</p>"
@@ -26,4 +25,10 @@ def three(corpus: Corpus) -> Corpus:
     )
     corpus.write("notes.md", f"# Notes\n\n{PROSE}\n\n## Tides\n\n{PROSE * 2}\n")
     corpus.write("plain.txt", f"Old chart\n=========\n\n{PROSE}\n")
+
+
+@pytest.fixture
+def three(corpus: Corpus) -> Corpus:
+    """A corpus of them."""
+    write_three(corpus)
     return corpus

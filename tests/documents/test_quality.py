@@ -1,8 +1,31 @@
+import shutil
+from pathlib import Path
+
 import pytest
 
 from headwater.documents.quality import validate_chunks, validate_documents
 from headwater.lake import Lake, rows_to_table
+from tests.documents.conftest import write_three
 from tests.documents.examples import Corpus
+
+
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three small documents, and the tables that the stages make of them."""
+    root = tmp_path_factory.mktemp("built")
+    folder = root / "documents"
+    folder.mkdir()
+    made = Corpus(folder, Lake(root / "lake"))
+    write_three(made)
+    made.build()
+    return root
+
+
+@pytest.fixture
+def built(once: Path, tmp_path: Path) -> Corpus:
+    """A copy, which a test may break."""
+    shutil.copytree(once, tmp_path, dirs_exist_ok=True)
+    return Corpus(tmp_path / "documents", Lake(tmp_path / "lake"))
 
 
 def change(lake: Lake, table: str, **values):
@@ -51,20 +74,18 @@ def test_what_the_stages_write_passes(three: Corpus):
         ({"input_digest": ""}, "input_digest"),
     ],
 )
-def test_a_bad_document_fails_and_is_named(three: Corpus, values, column):
-    three.build()
-    change(three.lake, "clean_documents", **values)
-    result = validate_documents(three.lake)
+def test_a_bad_document_fails_and_is_named(built: Corpus, values, column):
+    change(built.lake, "clean_documents", **values)
+    result = validate_documents(built.lake)
     assert not result.success
     assert {name for _, name in failed(result)} == {column}
     assert {row["column"] for row in result.failing_rows} == {column}
     assert all(set(row) == {"uri", "column", "value"} for row in result.failing_rows)
 
 
-def test_repaired_text_is_a_warning_that_blocks_nothing(three: Corpus):
-    three.build()
-    uri = change(three.lake, "clean_documents", text="a\ufffd" * 20)
-    result = validate_documents(three.lake)
+def test_repaired_text_is_a_warning_that_blocks_nothing(built: Corpus):
+    uri = change(built.lake, "clean_documents", text="a\ufffd" * 20)
+    result = validate_documents(built.lake)
     assert result.success
     assert result.failing_rows == [{"uri": uri, "column": "unreadable_share", "value": "0.5"}]
 
@@ -83,34 +104,31 @@ def test_repaired_text_is_a_warning_that_blocks_nothing(three: Corpus):
         ({"end": 0}, "end"),
     ],
 )
-def test_a_bad_chunk_fails_and_is_named(three: Corpus, values, column):
-    three.build()
-    change(three.lake, "document_shards", **values)
-    result = validate_chunks(three.lake, 64)
+def test_a_bad_chunk_fails_and_is_named(built: Corpus, values, column):
+    change(built.lake, "document_shards", **values)
+    result = validate_chunks(built.lake, 64)
     assert not result.success
     assert column in {name for _, name in failed(result)}
     assert column in {row["column"] for row in result.failing_rows}
 
 
-def test_a_missing_chunk_leaves_a_gap(three: Corpus):
-    three.build()
-    rows = sorted(three.rows("document_shards"), key=lambda row: (row["uri"], row["ordinal"]))
+def test_a_missing_chunk_leaves_a_gap(built: Corpus):
+    rows = sorted(built.rows("document_shards"), key=lambda row: (row["uri"], row["ordinal"]))
     last = len([row for row in rows if row["uri"] == rows[0]["uri"]]) - 1
     for first, end in ((1, 2), (last, last + 1), (0, last + 1)):
         kept = rows_to_table("document_shards", rows[:first] + rows[end:])
-        three.lake.overwrite("document_shards", kept)
-        result = validate_chunks(three.lake, 64)
+        built.lake.overwrite("document_shards", kept)
+        result = validate_chunks(built.lake, 64)
         assert not result.success
         uncovered = [row for row in result.failing_rows if row["column"] == "uncovered_bytes"]
         assert [row["uri"] for row in uncovered] == [rows[0]["uri"]]
 
 
-def test_doubled_ids_fail(three: Corpus):
-    three.build()
-    rows = three.rows("document_shards")
-    change(three.lake, "document_shards", id=rows[0]["id"])
-    change(three.lake, "document_shards", id=rows[-1]["id"])
-    assert ("expect_column_values_to_be_unique", "id") in failed(validate_chunks(three.lake, 64))
+def test_doubled_ids_fail(built: Corpus):
+    rows = built.rows("document_shards")
+    change(built.lake, "document_shards", id=rows[0]["id"])
+    change(built.lake, "document_shards", id=rows[-1]["id"])
+    assert ("expect_column_values_to_be_unique", "id") in failed(validate_chunks(built.lake, 64))
 
 
 def test_an_empty_lake_fails(tmp_path):

@@ -1,15 +1,21 @@
 """A real installation in a folder of its own, driven by the command line as a user would."""
 
+import io
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from tests.integration import warm
 
 GUIDE = """# {name} guide
 
@@ -29,10 +35,14 @@ open bag of {name} loses its smell within two weeks and should not be bought in 
 
 @dataclass(frozen=True)
 class Installation:
-    """A home, its sources file and a folder of documents."""
+    """A home, its sources file and a folder of documents.
+
+    Where it is `warm`, its commands find the libraries imported (see that module).
+    """
 
     root: Path
     recipe: str = "smoke"
+    warm: bool = False
 
     @property
     def home(self) -> Path:
@@ -56,25 +66,44 @@ class Installation:
 
     def run(self, *arguments: str, code: int = 0) -> dict:
         """Run a command with --json and give the object on its last line."""
-        done = subprocess.run(
-            self.command(*arguments, "--json"),
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == code, f"{done.returncode}\n{done.stdout}\n{done.stderr[-4000:]}"
-        return json.loads(done.stdout.splitlines()[-1])
+        command = [*arguments, "--json"]
+        files = self.root / "stdout", self.root / "stderr"
+        if self.warm:
+            process = warm.start(command, self.environment, *files)
+            process.join()
+            returned = process.exitcode
+        else:
+            with files[0].open("wb") as out, files[1].open("wb") as err:
+                returned = subprocess.call(
+                    self.command(*command), env=self.environment, stdout=out, stderr=err
+                )
+        said, told = (file.read_text() for file in files)
+        assert returned == code, f"{returned}\n{said}\n{told[-4000:]}"
+        return json.loads(said.splitlines()[-1])
+
+    @contextmanager
+    def _building(self) -> Iterator[tuple[int, io.TextIOBase]]:
+        """A build at work: its process, and what it says on standard error."""
+        if self.warm:
+            reader, writer = multiprocessing.Pipe(duplex=False)
+            process = warm.start(["build"], self.environment, self.root / "stdout", writer)
+            writer.close()
+            with reader, open(reader.fileno(), closefd=False) as told:
+                yield process.pid, told
+            process.join()
+        else:
+            with subprocess.Popen(
+                self.command("build"), env=self.environment, stderr=subprocess.PIPE, text=True
+            ) as process:
+                yield process.pid, process.stderr
 
     def build_killed_at(self, stages: Sequence[str]) -> str:
         """Start a build and `kill -9` it as soon as one of the stages starts."""
-        with subprocess.Popen(
-            self.command("build"), env=self.environment, stderr=subprocess.PIPE, text=True
-        ) as process:
-            for line in process.stderr:
+        with self._building() as (pid, told):
+            for line in told:
                 started = line.split("…")[-1].strip() if "…" in line else ""
                 if started in stages or any(stage in line for stage in stages if " " in stage):
-                    os.kill(process.pid, signal.SIGKILL)
+                    os.kill(pid, signal.SIGKILL)
                     return line
         raise AssertionError(f"the build ended without reaching {stages}")
 
@@ -89,7 +118,7 @@ class Installation:
 def install(furnished: Callable[[Path], Path]) -> Callable[..., Installation]:
     """Makes one without documents, in a folder; its home is furnished."""
 
-    def make(root: Path, **options: str) -> Installation:
+    def make(root: Path, **options: Any) -> Installation:
         made = Installation(root, **options)
         furnished(made.home)
         return made

@@ -9,11 +9,18 @@ from pathlib import Path
 
 import dagster as dg
 
+from headwater.monitoring import outbox
 from headwater.settings import Settings
 from resources.environment import resources
 from sensors.alerts import alert_delivery, failed_checks, failed_runs, lasting_conditions
 
 HOME = Path(os.environ["HEADWATER_HOME"])
+ALERTS = [failed_runs, failed_checks, lasting_conditions, alert_delivery]
+
+# What must hold of ticks and tries holds however near they are, and nearer ones are not waited for.
+for sensor in ALERTS:
+    sensor._min_interval = 2
+outbox.FIRST_WAIT, outbox.LONGEST_WAIT = 1.0, 4.0
 
 
 def failing(number: int) -> dg.AssetsDefinition:
@@ -46,7 +53,7 @@ def launch():
 defs = dg.Definitions(
     assets=ASSETS,
     jobs=JOBS,
-    sensors=[launch, failed_runs, failed_checks, lasting_conditions, alert_delivery],
+    sensors=[launch, *ALERTS],
     resources={k: v for k, v in resources(Settings()).items() if k in ("alerts", "settings")},
     executor=dg.in_process_executor,
 )

@@ -30,6 +30,22 @@ def lake(settings: Settings) -> Lake:
     return Lake(settings.lake)
 
 
+@pytest.fixture
+def pictured() -> None:
+    """Asked for by a test whose reports are to have what `unpictured` leaves out."""
+
+
+@pytest.fixture
+def unpictured(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drift reports without pictures and Evidently's page: most of their time, and nothing of what
+    is decided. For a module; a test of it that looks at them asks for `pictured`."""
+    if "pictured" in request.fixturenames:
+        return
+    for name in ("evidence_plot", "topics_plot", "numbers_plot"):
+        monkeypatch.setattr(f"headwater.monitoring.drift.{name}", lambda *_: b"")
+    monkeypatch.setattr("headwater.monitoring.drift.write_evidently", lambda *_: None)
+
+
 def release_with(settings: Settings, adapter: str, prompt: str = "p") -> str:
     """Save a release whose adapter has this id, and return the release's id."""
     pin = AdapterPin(id=adapter, digest=digest_of(adapter), file="a", file_digest="f")

@@ -22,6 +22,7 @@ from headwater.settings import Settings
 from tests.monitoring.conftest import WordEncoder, ask, log_requests, release_with
 
 POLICY = DriftPolicy(reference_requests=80, window_requests=20, pool_requests=200, permutations=199)
+pytestmark = pytest.mark.usefixtures("unpictured")
 GOLDEN = Path(__file__).parents[2] / "headwater" / "datasets" / "golden"
 
 
@@ -55,6 +56,7 @@ def test_more_of_the_same_is_no_drift(lake: Lake, settings: Settings, encode: Wo
     assert report.share < 0.1
 
 
+@pytest.mark.usefixtures("pictured")
 def test_other_topics_are_drift(lake: Lake, settings: Settings, encode: WordEncoder) -> None:
     release = release_with(settings, "adapter-1")
     log_requests(lake, ask(release, 140))
@@ -220,6 +222,7 @@ def test_what_says_nothing_of_what_users_ask_does_not_count(
     assert (report.status, report.windows) == ("not_enough", 0)
 
 
+@pytest.mark.usefixtures("pictured")
 def test_page_shows_questions_as_text(lake: Lake, settings: Settings, encode: WordEncoder) -> None:
     release = release_with(settings, "adapter-1")
     rows = ask(release, 80) + ask(release, 80, first=80, topic="garden")
@@ -232,6 +235,9 @@ def test_page_shows_questions_as_text(lake: Lake, settings: Settings, encode: Wo
         page = (report.folder / name).read_text("utf-8")
         assert "&lt;script&gt;" in page and "<script" not in page
     assert (report.folder / "evidently.html").stat().st_size > 10_000
+    assert (report.folder / "index.html").read_text("utf-8").count(
+        "data:image/png;base64,iVBOR"
+    ) == 3
 
 
 @pytest.fixture(scope="module")

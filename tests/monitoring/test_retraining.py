@@ -20,6 +20,7 @@ from headwater.monitoring.retraining import Decision, TrainingCost, decide, late
 from headwater.settings import Settings
 from tests.monitoring.conftest import WordEncoder, ask, log_requests, release_with
 
+pytestmark = pytest.mark.usefixtures("unpictured")
 DRIFT = DriftPolicy(reference_requests=80, window_requests=20, pool_requests=200, permutations=199)
 POLICY = MonitoringPolicy(drift=DRIFT, retraining=RetrainingPolicy(value_per_point=1.0))
 COSTS = [TrainingCost(seconds=60.0, kwh=0.001, kg_co2=0.0005)]

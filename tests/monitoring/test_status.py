@@ -14,6 +14,8 @@ from headwater.monitoring.retraining import decide
 from headwater.settings import Settings
 from tests.monitoring.conftest import WordEncoder, ask, log_requests, release_with
 
+pytestmark = pytest.mark.usefixtures("unpictured")
+
 
 @pytest.mark.parametrize("command", [["drift"], ["drift", "status"]])
 def test_drift_is_told_before_and_after_the_first_look(

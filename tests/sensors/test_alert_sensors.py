@@ -348,3 +348,14 @@ def test_an_alert_has_a_page_in_the_ui_with_cause_examples_and_runbook(stand: St
     stand.tick(failed_checks)
     stand.tick(alert_delivery)
     assert page()["state"] == "resolved"
+
+
+def test_somebody_looks_within_half_a_minute() -> None:
+    """The tests of a running daemon look more often, and so say nothing of it."""
+    intervals = {
+        each.name: each.minimum_interval_seconds
+        for each in (failed_runs, failed_checks, alert_delivery, lasting_conditions)
+    }
+    assert intervals == {
+        "failed_runs": 15, "failed_checks": 15, "alert_delivery": 15, "lasting_conditions": 30
+    }  # fmt: skip

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 
 from benchmarks import homes
 from headwater.base_model import TINY, BaseModel, prepare
-from headwater.embeddings.encoder import Encoder
+from headwater.embeddings.encoder import AnyEncoder, Encoder, open_encoder
 from headwater.guardrails.policy import NO_GUARDRAILS
 from headwater.lake import Lake, rows_to_table
 from headwater.records import shard_of
@@ -27,6 +28,26 @@ from headwater.settings import Settings
 @pytest.fixture(scope="session")
 def encoder(encoders: Path) -> Encoder:
     return Encoder(Settings().embedding_model, 2, encoders)
+
+
+@pytest.fixture(scope="session")
+def opened(encoders: Path) -> Callable[[str, int], AnyEncoder]:
+    """Opens a model once for all of this process."""
+    return cache(lambda model, threads: open_encoder(model, threads, encoders))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_encoder(opened: Callable[[str, int], AnyEncoder]) -> Iterator[None]:
+    """Endpoints in threads share an encoder: to load it is nearly all that their start computes.
+
+    That each finds its own home's is shown by the tests whose endpoint is a process.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "headwater.serving.runtime.open_encoder",
+            lambda model, threads, kept: opened(model, threads),
+        )
+        yield
 
 
 @pytest.fixture(scope="session")

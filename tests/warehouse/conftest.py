@@ -102,11 +102,13 @@ def invoke(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
     """Run dbt in process; one target folder for all, so that the project is parsed once.
 
     A copy of the project has one of its own: what dbt keeps of a parse is not for another's files.
+    Every home is reached by one link, as dbt parses again what names another HEADWATER_HOME.
     """
     from dbt.adapters.duckdb.connections import DuckDBConnectionManager
     from dbt.cli.main import dbtRunner
 
     shared = tmp_path_factory.mktemp("dbt")
+    link = shared / "home"
 
     def run(
         home: Path,
@@ -115,8 +117,10 @@ def invoke(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
         listen: Callable[[Any], None] | None = None,
     ) -> Any:
         target = shared if project == PROJECT else project / "target"
+        link.unlink(missing_ok=True)
+        link.symlink_to(home, target_is_directory=True)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("HEADWATER_HOME", str(home))
+            patch.setenv("HEADWATER_HOME", str(link))
             result = dbtRunner(callbacks=[listen] if listen else []).invoke(
                 [*args, "--project-dir", str(project), "--profiles-dir", str(project),
                  "--target-path", str(target), "--log-path", str(target), "--log-level", "none"]
@@ -127,9 +131,14 @@ def invoke(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
     return run
 
 
+def empty(home: Path, invoke: Callable[..., Any]) -> Warehouse:
+    """A home whose lake has no rows."""
+    made = Warehouse(home, invoke)
+    made.lake.ensure()
+    (home / "warehouse").mkdir()
+    return made
+
+
 @pytest.fixture
 def warehouse(tmp_path: Path, invoke: Callable[..., Any]) -> Warehouse:
-    made = Warehouse(tmp_path, invoke)
-    made.lake.ensure()
-    (tmp_path / "warehouse").mkdir()
-    return made
+    return empty(tmp_path, invoke)

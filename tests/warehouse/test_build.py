@@ -1,8 +1,10 @@
 """`dbt build` over a lake: what the marts hold, and what stops them."""
 
 import shutil
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import deltalake
 import pyarrow as pa
@@ -15,6 +17,7 @@ from tests.warehouse.conftest import (
     chunk,
     document,
     duplicate,
+    empty,
     feedback,
     raw,
     request,
@@ -46,6 +49,23 @@ def fill(warehouse: Warehouse) -> None:
     )
 
 
+@pytest.fixture(scope="module")
+def whole(
+    tmp_path_factory: pytest.TempPathFactory, invoke: Callable[..., Any]
+) -> tuple[Warehouse, Any]:
+    """A filled lake with all that is made of it, and what dbt said; to be read, or copied."""
+    made = empty(tmp_path_factory.mktemp("whole"), invoke)
+    fill(made)
+    return made, made.dbt("build", unit_tests=True)
+
+
+@pytest.fixture
+def built(whole: tuple[Warehouse, Any], tmp_path: Path) -> Warehouse:
+    """One of a test's own: what an earlier run has left."""
+    shutil.copytree(whole[0].home, tmp_path, dirs_exist_ok=True)
+    return Warehouse(tmp_path, whole[0].invoke)
+
+
 def test_the_same_said_on_two_days_is_one_row(warehouse: Warehouse) -> None:
     fill(warehouse)
     again = feedback("f1", "t1", day="2026-01-03", thumb="down")
@@ -70,9 +90,8 @@ def test_lake_without_rows_gives_marts_without_rows(warehouse: Warehouse) -> Non
     assert set(rows.values()) == {0}
 
 
-def test_marts_tell_what_the_lake_holds(warehouse: Warehouse) -> None:
-    fill(warehouse)
-    result = warehouse.dbt("build", unit_tests=True)
+def test_marts_tell_what_the_lake_holds(whole: tuple[Warehouse, Any]) -> None:
+    warehouse, result = whole
     assert result.success, outcome(result)
     assert "pass" in outcome(result)["documents_are_counted_once_with_their_fate"]
 
@@ -162,42 +181,37 @@ def test_rows_of_replaced_shards_are_not_read(warehouse: Warehouse) -> None:
     assert warehouse.mart("chunks").column("chunk_id").to_pylist() == ["a-0"]
 
 
-def test_one_model_alone_reads_the_files_of_earlier_runs(warehouse: Warehouse) -> None:
-    fill(warehouse)
-    assert warehouse.dbt("build").success
-    (warehouse.home / "warehouse" / "corpus_by_source.parquet").unlink()
-    result = warehouse.dbt("build", "--select", "corpus_by_source")
+def test_one_model_alone_reads_the_files_of_earlier_runs(built: Warehouse) -> None:
+    (built.home / "warehouse" / "corpus_by_source.parquet").unlink()
+    result = built.dbt("build", "--select", "corpus_by_source")
     assert result.success
-    assert warehouse.mart("corpus_by_source").num_rows == 1
+    assert built.mart("corpus_by_source").num_rows == 1
     assert "chunks" not in outcome(result)
 
 
-def test_test_alone_reads_the_files_of_earlier_runs(warehouse: Warehouse) -> None:
-    fill(warehouse)
-    assert warehouse.dbt("build").success
-    result = warehouse.dbt("test", "--select", "unique_documents_uri")
+def test_test_alone_reads_the_files_of_earlier_runs(built: Warehouse) -> None:
+    result = built.dbt("test", "--select", "unique_documents_uri")
     assert outcome(result)["unique_documents_uri"] == "pass"
 
 
-def test_failed_test_leaves_the_marts_below_as_they_were(warehouse: Warehouse) -> None:
-    fill(warehouse)
-    assert warehouse.dbt("build").success
-    warehouse.write("document_shards", chunk("a", 0, "x"), chunk("nowhere", 0, "z"))
-    result = warehouse.dbt("build")
+def test_failed_test_leaves_the_marts_below_as_they_were(built: Warehouse) -> None:
+    built.write("document_shards", chunk("a", 0, "x"), chunk("nowhere", 0, "z"))
+    result = built.dbt("build")
     assert not result.success
     states = outcome(result)
     assert states["relationships_chunks_uri__uri__ref_stg_clean_documents_"] == "fail"
     assert states["chunk_statistics"] == "skipped"
-    [statistics] = warehouse.mart("chunk_statistics").to_pylist()
+    [statistics] = built.mart("chunk_statistics").to_pylist()
     assert statistics["chunks"] == 3
 
 
-def test_same_lake_gives_the_same_bytes(warehouse: Warehouse) -> None:
-    fill(warehouse)
-    folder = warehouse.home / "warehouse"
-    warehouse.dbt("build")
+def test_same_lake_gives_the_same_bytes(built: Warehouse) -> None:
+    folder = built.home / "warehouse"
     first = {path.name: path.read_bytes() for path in folder.glob("*.parquet")}
-    warehouse.dbt("build")
+    assert len(first) == 19
+    shutil.rmtree(folder)
+    folder.mkdir()
+    assert built.dbt("build").success
     assert {path.name: path.read_bytes() for path in folder.glob("*.parquet")} == first
 
 
