@@ -85,6 +85,8 @@ class _Table:
         identity: the column that names a row. A value may be in one shard alone.
         rows: a shard with some of the columns, its rows in an order of their own.
         most: rows that are asked of together.
+        stored: where the columns `as_stored` are found as they are.
+        order: the columns that rows of a shard are in the order of, where it is not that of `stored`.
     """
 
     sizes: dict[str, int]
@@ -92,11 +94,26 @@ class _Table:
     identity: str
     rows: Callable[[str, Collection[str]], pa.Table]
     most: int
+    stored: Snapshot
+    as_stored: tuple[str, ...]
+    order: tuple[str, ...] = ()
 
-    def all_of(self, shards: Iterable[str], columns: Collection[str]) -> pa.Table:
-        """Some shards in one table."""
-        parts = (self.rows(shard, columns) for shard in shards)
+    def all_of(self, columns: Sequence[str]) -> pa.Table:
+        """All shards in one table, small ones read together where that can be."""
+        parts: Iterable[pa.Table]
+        if set(columns) <= set(self.as_stored):
+            taken = list(dict.fromkeys([*columns, *self.order]))
+            read = (rows for _, rows in self.stored.partitions(self.sizes, taken))
+            by = [(name, "ascending") for name in self.order]
+            parts = ((rows.sort_by(by) if by else rows).select(columns) for rows in read)
+        else:
+            parts = (self.rows(shard, columns) for shard in self.sizes)
         return pa.concat_tables([self.rows("", columns), *parts])
+
+    def names(self) -> Iterator[pa.ChunkedArray]:
+        """What names the rows, a shard at a time."""
+        for _, rows in self.stored.partitions(self.sizes, [self.identity]):
+            yield rows[self.identity]
 
     def groups(self, shards: Iterable[str]) -> Iterator[list[str]]:
         """Shards that are asked of together."""
@@ -221,6 +238,8 @@ def validate_documents(
         identity="uri",
         rows=rows,
         most=most,
+        stored=stored,
+        as_stored=_AS_STORED,
     )
     at_rest = memory.at_rest(table.sizes)
     outcome = _ask(checked, table, at_rest)
@@ -266,6 +285,9 @@ def validate_chunks(
         identity="id",
         rows=chunks.rows,
         most=most,
+        stored=chunks.stored,
+        as_stored=tuple(each for each in _OF_CHUNKS if each != "text"),
+        order=("uri", "ordinal"),
     )
     covered = _Table(
         sizes={shard: chunks.documents.sizes[shard] for shard in chunks.shards},
@@ -273,6 +295,8 @@ def validate_chunks(
         identity="uri",
         rows=lambda shard, _: chunks.coverage(shard),
         most=most,
+        stored=chunks.documents,
+        as_stored=("uri",),
     )
     at_rest = memory.at_rest(table.sizes)
     outcome = _ask(bounded, table, at_rest)
@@ -440,7 +464,7 @@ def _ask(suite: Suite, table: _Table, at_rest: Mapping[str, Mapping[str, int]]) 
     others = [(place, entry) for place, entry in suite.entries if place not in dict(by_row)]
     if others:
         sizes = dict(table.sizes)
-        rows = table.all_of(sizes, _columns(others, table, sources))
+        rows = table.all_of(_columns(others, table, sources))
         note(ask(others, rows), rows, list(sizes))
 
     for place, entry in suite.entries:
@@ -485,9 +509,8 @@ def _repeats(table: _Table) -> bool:
     from pandas.util import hash_array
 
     hashes = [np.empty(0, dtype=np.uint64)]
-    for shard in table.sizes:
-        names = table.rows(shard, [table.identity])[table.identity].drop_null()
-        hashes.append(hash_array(names.to_numpy().astype(object), categorize=False))
+    for names in table.names():
+        hashes.append(hash_array(names.drop_null().to_numpy().astype(object), categorize=False))
     every = np.concatenate(hashes)
     return len(np.unique(every)) < len(every)
 
