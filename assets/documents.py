@@ -21,6 +21,7 @@ from assets.policies import (
 from assets.sources import document_verdicts, source_assets, source_entries
 from headwater.documents import accounting, anomalies, chunk, clean, parse, personal, raw
 from headwater.documents import duplicates as find
+from headwater.documents.contents import contents
 from headwater.documents.parser_pool import ParserLimits
 from headwater.documents.rated_out import by_shard
 from headwater.documents.sources import Source, load_sources
@@ -36,8 +37,8 @@ from resources.lake import LakeResource
 _ACCOUNT = (
     "source", "documents", "indexed", "duplicates", "quarantined", "filtered", "unaccounted",
 )  # fmt: skip
-#: Metadata that the next builds are compared with.
-MEASURES = "measures"
+#: Metadata that the next builds are compared with, and the name of the documents that it is of.
+MEASURES, MEASURED_OF = "measures", "documents_digest"
 _common: dict[str, Any] = {
     "group_name": "documents",
     "automation_condition": on_change,
@@ -209,6 +210,13 @@ def duplicates(settings: SettingsResource, lake: LakeResource) -> Any:
             "near": stats.near,
             "clusters": stats.clusters,
             MEASURES: dg.MetadataValue.json(anomalies.measures(store)),
+            MEASURED_OF: contents(
+                store,
+                clean.OUTPUT.table,
+                version=clean.OUTPUT.version,
+                columns=clean.OUTPUT.columns,
+                where_given=clean.OUTPUT.where_given,
+            ).whole,
             "account": table(accounts, [*_ACCOUNT, "reasons"], limit=100),
             "left_out": table(
                 rows.to_pylist(), ["uri", "survivor", "similarity", "kind"], limit=100

@@ -1,8 +1,8 @@
 """Time and memory of the data layer from documents to index, at any number of documents.
 
 `python -m benchmarks.scale --documents 100000 --json` makes a corpus by code (benchmarks.synthetic),
-runs the document stages and the index over it as a build does, then with 1 % of the documents edited,
-then with none. Each build is a process of its own, whose tree is watched; it first runs a handful of
+runs the document stages, their checks and measures and the index over it as a build does, then with 1 %
+of the documents edited, then with none. Each build is a process of its own, whose tree is watched; it first runs a handful of
 documents through all stages, uncounted, so that small corpora do not pay for loading libraries.
 
 Not counted either: making the corpus. Embedding is by hashed words (`static:256`): with a model it is
@@ -140,10 +140,12 @@ def build(root: Path, shards: int) -> dict[str, Any]:
 
 def _run(home: Path, corpus: Path, shards: int, tell: Callable[[str], None]) -> dict[str, Any]:
     """The stages, with their defaults, in the order of a build."""
+    from headwater.documents.anomalies import measures
     from headwater.documents.chunk import shard_documents
     from headwater.documents.clean import clean_documents
     from headwater.documents.duplicates import find_duplicates
     from headwater.documents.kinds.table import TableSource
+    from headwater.documents.quality import QualityResult, validate_chunks, validate_documents
     from headwater.documents.raw import update_raw
     from headwater.embeddings.edge import EdgeStore
     from headwater.embeddings.embed import embed_chunks
@@ -156,6 +158,12 @@ def _run(home: Path, corpus: Path, shards: int, tell: Callable[[str], None]) -> 
     sources = [TableSource(name="synthetic", path=corpus / "*.jsonl")]
     encoder = open_encoder(EMBEDDING, settings.threads, settings.encoders)
     store = EdgeStore(settings.indexes, threads=settings.threads)
+
+    def held(*results: QualityResult) -> bool:
+        if not all(result.success for result in results):
+            raise SystemExit("an expectation of the documents or chunks does not hold")
+        return True
+
     stages: dict[str, Callable[[], Any]] = {
         "raw_documents": lambda: update_raw(
             lake, sources, keys, settings.shards, settings.max_document_bytes
@@ -167,6 +175,10 @@ def _run(home: Path, corpus: Path, shards: int, tell: Callable[[str], None]) -> 
         "document_shards": lambda: shard_documents(
             lake, keys, settings.chunk_tokens, settings.embedding_model
         ),
+        "checks": lambda: held(
+            validate_documents(lake), validate_chunks(lake, settings.chunk_tokens)
+        ),
+        "measures": lambda: measures(lake),
         "chunk_embeddings": lambda: embed_chunks(lake, keys, encoder),
         "vector_index": lambda: publish_index(lake, store, model_digest=encoder.digest),
     }
@@ -190,6 +202,7 @@ def _run(home: Path, corpus: Path, shards: int, tell: Callable[[str], None]) -> 
         "duplicates": duplicates.exact + duplicates.near,
         "chunks": done["document_shards"].chunks,
         "embedded": done["chunk_embeddings"].embedded,
+        "measured": done["measures"],
         "indexed": done["vector_index"].added,
         "index": done["vector_index"].version,
     }
@@ -237,6 +250,7 @@ def main() -> None:
     if chosen.build:
         os.environ["HEADWATER_HOME"] = str(chosen.build / "home")
         logging.basicConfig(level=logging.INFO, format="%(message)s")
+        logging.getLogger("great_expectations").setLevel(logging.WARNING)
         print(json.dumps(build(chosen.build, chosen.shards)))
         return
     shards = chosen.shards or min(MOST_SHARDS, max(4, -(-chosen.documents // PER_SHARD)))

@@ -1,12 +1,18 @@
 """Great Expectations on documents and chunks; a failure stops what is downstream."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import dagster as dg
 
-from assets.documents import MEASURES, clean_documents, document_shards, duplicates
+from assets.documents import (
+    MEASURED_OF,
+    MEASURES,
+    clean_documents,
+    document_shards,
+    duplicates,
+)
 from assets.embeddings import vector_index
 from assets.partitions import settings
 from assets.policies import table
@@ -16,6 +22,10 @@ from headwater.documents.suites import load_suite
 from headwater.files import write_atomic
 from resources.lake import LakeResource
 
+#: Shards that a check shows, those that fail first.
+_MOST_SHARDS = 50
+#: Materializations that are looked through for builds that changed something.
+_MOST_RECORDS = 4 * MOST_BUILDS
 #: Whose materialization has documents and chunks checked. Expectations are of a whole table: where its
 #: shards are made by several runs, it is asked when all of them are done, by what comes next.
 _AFTER_DOCUMENTS, _AFTER_CHUNKS = (
@@ -36,6 +46,11 @@ def _result(name: str, result: quality.QualityResult) -> dg.AssetCheckResult:
             result.expectations, ["expectation", "column", "success", "unexpected"]
         ),
         **result.statistics,
+        "shards": table(
+            quality.worst_first(result.shards),
+            ["shard", "rows", "unexpected", "status"],
+            _MOST_SHARDS,
+        ),
         "page": dg.MetadataValue.path(str(page)),
     }
     if result.failing_rows:
@@ -67,12 +82,12 @@ def chunks_meet_expectations(lake: LakeResource) -> dg.AssetCheckResult:
 def corpus_is_as_usual(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
     """A warning where volume, length, duplicates or languages are unlike those of earlier builds.
 
-    Bounds are five median absolute deviations (scaled) around the median of the last builds, and at
-    least a tenth of it, or five points of a share. Nothing is said before the sixth build.
+    Bounds are five median absolute deviations (scaled) around the median of the last builds that
+    changed a document, and at least a tenth of it, half of it for the documents of one source, or five
+    points of a share. Nothing is said before the sixth build.
     """
-    records = context.instance.fetch_materializations(duplicates.key, limit=MOST_BUILDS + 1).records
-    builds = [_measures(record.asset_materialization) for record in records]
-    now, *earlier = [build for build in builds if build] or [{}]
+    records = context.instance.fetch_materializations(duplicates.key, limit=_MOST_RECORDS).records
+    now, *earlier = _builds([record.asset_materialization for record in records]) or [{}]
     found = anomalies(now, earlier)
     description = "; ".join(map(str, found)) or "nothing is unusual"
     if len(earlier) < LEAST_BUILDS:
@@ -87,6 +102,20 @@ def corpus_is_as_usual(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckR
         },
         description=description,
     )
+
+
+def _builds(newest_first: Sequence[dg.AssetMaterialization | None]) -> list[dict[str, float]]:
+    """What builds measured, without those that found the documents of the build before them."""
+    builds, after = list[dict[str, float]](), ""
+    for materialization in newest_first:
+        measured = _measures(materialization)
+        metadata: Mapping[str, Any] = materialization.metadata if materialization else {}
+        kept = metadata.get(MEASURED_OF)
+        of = str(kept.value) if kept else ""
+        if measured and not (of and of == after):
+            builds.append(measured)
+        after = of
+    return builds
 
 
 def _measures(materialization: dg.AssetMaterialization | None) -> dict[str, float]:

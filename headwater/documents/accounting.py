@@ -5,6 +5,7 @@ the chunks themselves.
 """
 
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,15 +38,15 @@ def account(lake: Lake) -> list[Account]:
     def of(row: dict[str, Any]) -> Account:
         return accounts.setdefault(row["source"], Account(row["source"]))
 
-    for row in lake.read("raw_documents", columns=["source"]).to_pylist():
+    for row in _rows(lake, "raw_documents", ["source"]):
         of(row).documents += 1
-    for row in lake.read("clean_documents", columns=["source"]).to_pylist():
+    for row in _rows(lake, "clean_documents", ["source"]):
         of(row).indexed += 1
     for row in lake.read("duplicates", columns=["source", "kind"]).to_pylist():
         of(row).duplicates += 1
         of(row).indexed -= 1
         of(row).reasons[f"{row['kind']} duplicate"] += 1
-    for row in lake.read("quarantine", columns=["source", "stage", "reason"]).to_pylist():
+    for row in _rows(lake, "quarantine", ["source", "stage", "reason"]):
         if row["stage"] == "raw":  # it has no row among the raw documents
             of(row).documents += 1
         if row["stage"] == "filter":
@@ -56,10 +57,17 @@ def account(lake: Lake) -> list[Account]:
     return [accounts[source] for source in sorted(accounts)]
 
 
+def _rows(lake: Lake, table: str, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The rows of a sharded table, of some shards in memory at a time."""
+    stored = lake.snapshot(table)
+    for _, rows in stored.partitions(sorted(stored.files), columns):
+        yield from rows.to_pylist()
+
+
 def flags(lake: Lake) -> list[dict[str, Any]]:
     """How many documents of each source fail which heuristic of quality; the most frequent first."""
     counts: Counter[tuple[str, str]] = Counter()
-    for row in lake.read("clean_documents", columns=["source", "quality_flags"]).to_pylist():
+    for row in _rows(lake, "clean_documents", ["source", "quality_flags"]):
         counts.update((row["source"], flag) for flag in row["quality_flags"] or ())
     found = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return [{"source": source, "flag": flag, "documents": count} for (source, flag), count in found]
@@ -69,7 +77,7 @@ def personal_data(lake: Lake) -> list[dict[str, Any]]:
     """How many documents of each source hold which kind of personal data, and how often."""
     documents: Counter[tuple[str, str]] = Counter()
     finds: Counter[tuple[str, str]] = Counter()
-    for row in lake.read("clean_documents", columns=["source", "personal_data"]).to_pylist():
+    for row in _rows(lake, "clean_documents", ["source", "personal_data"]):
         for held in row["personal_data"] or ():
             documents[row["source"], held["kind"]] += 1
             finds[row["source"], held["kind"]] += held["count"]

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from headwater.files import read_json, write_json
-from headwater.lake import Lake
+from headwater.lake import Lake, Snapshot
 from headwater.locks import wait_for
 from headwater.records import digest_of
 
@@ -18,23 +18,27 @@ class Rest:
 
     Args:
         writes: tables that the stage writes; its memory goes by the name of the first.
-        reads: other tables that it reads, by shard.
+        reads: other tables that it reads, by shard; as they are now, or as a snapshot has them.
         made_with: whatever else decides what the stage does: versions, settings, programs.
         of_shard: what decides for one shard alone, by shard.
+        name: of its memory, for a stage that writes no table.
     """
 
     def __init__(
         self,
         lake: Lake,
         writes: Sequence[str],
-        reads: Sequence[str],
+        reads: Sequence[str | Snapshot],
         made_with: Any,
         of_shard: Mapping[str, Any] | None = None,
+        *,
+        name: str = "",
     ) -> None:
         self._lake, self._writes = lake, writes
-        self._made_with = digest_of(writes, reads, made_with)
+        named = [table.name if isinstance(table, Snapshot) else table for table in reads]
+        self._made_with = digest_of(writes, named, made_with)
         self._of_shard = of_shard or {}
-        self._path = lake.root / ".rest" / f"{writes[0]}.json"
+        self._path = lake.root / ".rest" / f"{name or writes[0]}.json"
         self._before: dict[str, Any] = read_json(self._path) or {}
         # What is read counts as it is now, also where another writes it in the meantime.
         self._read, self._written = self._names(reads), self._names(writes)
@@ -56,8 +60,11 @@ class Rest:
             if before != (after := {**before, **kept}):
                 write_json(self._path, after)
 
-    def _names(self, tables: Sequence[str]) -> list[dict[str, list[str]]]:
-        return [self._lake.snapshot(table).files for table in tables]
+    def _names(self, tables: Sequence[str | Snapshot]) -> list[dict[str, list[str]]]:
+        return [
+            table.files if isinstance(table, Snapshot) else self._lake.snapshot(table).files
+            for table in tables
+        ]
 
     def _key(self, shard: str) -> str:
         files = [names.get(shard, []) for names in (*self._read, *self._written)]

@@ -4,7 +4,9 @@ Knows the files and their mistakes; what an expectation means is Great Expectati
 not loaded here. A suite is Headwater's own file and, where there is one, the installation's.
 """
 
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -30,6 +32,26 @@ COLUMNS: dict[Name, tuple[str, ...]] = {
 }  # fmt: skip
 #: Arguments of expectations that are names of columns.
 _NAMING = ("column", "column_A", "column_B")
+#: Expectations that judge each row by itself, so that parts of a table answer for all of it. Those
+#: that compare rows, or look at the type of a whole column, are not among them.
+OF_ONE_ROW = frozenset(
+    {
+        "ExpectColumnPairValuesAToBeGreaterThanB", "ExpectColumnPairValuesToBeEqual",
+        "ExpectColumnPairValuesToBeInSet", "ExpectColumnValueLengthsToBeBetween",
+        "ExpectColumnValueLengthsToEqual", "ExpectColumnValuesToBeBetween",
+        "ExpectColumnValuesToBeDateutilParseable", "ExpectColumnValuesToBeInSet",
+        "ExpectColumnValuesToBeJsonParseable", "ExpectColumnValuesToBeNull",
+        "ExpectColumnValuesToMatchJsonSchema", "ExpectColumnValuesToMatchLikePattern",
+        "ExpectColumnValuesToMatchLikePatternList", "ExpectColumnValuesToMatchRegex",
+        "ExpectColumnValuesToMatchRegexList", "ExpectColumnValuesToMatchStrftimeFormat",
+        "ExpectColumnValuesToNotBeInSet", "ExpectColumnValuesToNotBeNull",
+        "ExpectColumnValuesToNotMatchLikePattern", "ExpectColumnValuesToNotMatchLikePatternList",
+        "ExpectColumnValuesToNotMatchRegex", "ExpectColumnValuesToNotMatchRegexList",
+        "ExpectMulticolumnSumToEqual", "ExpectMulticolumnValuesToBeEqual",
+        "ExpectSelectColumnValuesToBeUniqueWithinRecord",
+    }
+)  # fmt: skip
+_UNIQUE, _COUNTING = "ExpectColumnValuesToBeUnique", "ExpectTableRowCount"
 #: Arguments that Great Expectations has and a file does not set.
 _RESERVED = {"severity", "id", "meta", "notes", "rendered_content", "windows", "batch_id"}
 
@@ -54,6 +76,29 @@ class Expectation(BaseModel):
         """What the expectation itself is given."""
         return dict(self.model_extra or {})
 
+    @property
+    def of_one_row(self) -> bool:
+        """Whether each row is judged by itself, and each has to hold."""
+        return self.expect in OF_ONE_ROW and "mostly" not in self.arguments
+
+    @property
+    def unique(self) -> str | None:
+        """The column whose values all have to differ, where that is what is asked."""
+        if self.expect != _UNIQUE or self.arguments.keys() - {"column"}:
+            return None
+        column = self.arguments.get("column")
+        return column if isinstance(column, str) else None
+
+    @property
+    def counts_rows(self) -> bool:
+        """Whether it is about the number of rows alone."""
+        return self.expect.startswith(_COUNTING)
+
+    def mentions(self, columns: Iterable[str]) -> set[str]:
+        """Those of these columns whose name is in an argument, also in a condition on rows."""
+        words = set(re.findall(r"\w+", json.dumps(self.arguments, default=str)))
+        return words & set(columns)
+
 
 class _File(BaseModel):
     model_config = ConfigDict(extra="forbid")
@@ -75,11 +120,7 @@ class Suite:
 
     def names(self, column: str) -> bool:
         """Whether an expectation is about a column."""
-        return any(
-            entry.arguments.get(argument) == column
-            for _, entry in self.entries
-            for argument in _NAMING
-        )
+        return any(entry.mentions([column]) for _, entry in self.entries)
 
     @property
     def checked(self) -> "Suite":

@@ -6,15 +6,17 @@ Knows a result's figures only, not how expectations are asked.
 from collections.abc import Mapping
 from typing import Any
 
-from headwater.documents.quality import QualityResult
+from headwater.documents.quality import QualityResult, worst_first
 from headwater.evaluation.document import Document, Table
 
+#: Shards that are shown.
+_MOST_SHARDS = 100
 #: Arguments that say nothing of what is asked.
 _DEFAULTS: tuple[Any, ...] = (None, "", [], {}, False)
 
 
 def quality_document(title: str, result: QualityResult) -> Document:
-    """The page: the verdict, every expectation with what was found, and rows that failed."""
+    """The page: the verdict, every expectation with what was found, rows that failed, and shards."""
     held = sum(each["success"] for each in result.expectations)
     blocking = [each for each in result.expectations if _verdict(each) == "fails"]
     rows = [
@@ -33,6 +35,12 @@ def quality_document(title: str, result: QualityResult) -> Document:
     if result.failing_rows:
         failing = [(row["uri"], row["column"], row["value"]) for row in result.failing_rows]
         parts.append(Table("Rows that fail", ("document or chunk of", "column", "value"), failing))
+    shards = [
+        (str(each["shard"]), f"{each['rows']:,}", f"{each['unexpected']:,}", str(each["status"]))
+        for each in worst_first(result.shards)[:_MOST_SHARDS]
+    ]
+    if shards:
+        parts.append(Table(_shards_shown(result), ("shard", "rows", "fail", "status"), shards))
     return Document(
         title=title,
         facts={
@@ -42,6 +50,11 @@ def quality_document(title: str, result: QualityResult) -> Document:
         notes=[f"{each['expectation']} on {each['column']} fails." for each in blocking],
         parts=parts,
     )
+
+
+def _shards_shown(result: QualityResult) -> str:
+    more = len(result.shards) - _MOST_SHARDS
+    return f"Shards ({more} more)" if more > 0 else "Shards"
 
 
 def _verdict(entry: Mapping[str, Any]) -> str:

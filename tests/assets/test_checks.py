@@ -18,7 +18,7 @@ from assets.checks.documents import (
     corpus_is_as_usual,
     documents_meet_expectations,
 )
-from assets.documents import MEASURES
+from assets.documents import MEASURED_OF, MEASURES
 from headwater.lake import Lake, rows_to_table
 from headwater.records import digest_of
 from resources.lake import LakeResource
@@ -79,7 +79,9 @@ def test_documents_meet_expectations(lake, resource):
     result = documents_meet_expectations(resource)
     assert not result.passed
     assert "drinks:///tea.md" in result.metadata["failing_rows"].value.replace("\\", "")
+    assert "| 00 | 2 | 2 | fails |" in result.metadata["shards"].value
     page = Path(result.metadata["page"].value).read_text("utf-8")
+    assert "Shards" in page
     assert "10 of 11" in page and "expect_column_values_to_be_unique on uri fails." in page
     assert "drinks:///tea.md" in page and "min_value 1" in page
 
@@ -108,6 +110,30 @@ def test_an_unusual_corpus_warns():
             assert result.severity is dg.AssetCheckSeverity.WARN
         assert "documents is 20" in result.description
         assert result.metadata["builds"].value == 6
+
+
+def test_builds_that_changed_no_document_are_not_compared_with():
+    with dg.DagsterInstance.ephemeral() as instance:
+        context = dg.build_asset_check_context(instance=instance)
+
+        def build(documents: int, digest: str):
+            measured = {
+                MEASURES: dg.MetadataValue.json({"documents": documents}), MEASURED_OF: digest
+            }  # fmt: skip
+            instance.report_runless_asset_event(
+                dg.AssetMaterialization("duplicates", metadata=measured)
+            )
+            return corpus_is_as_usual(context)
+
+        for _ in range(8):
+            result = build(100, "the same")
+            assert result.metadata["builds"].value == 0
+        for number in range(5):
+            result = build(101 + number, f"edit {number}")
+        assert result.metadata["builds"].value == 5
+        assert build(20, "lost").metadata["builds"].value == 6
+        again = build(20, "lost")
+        assert again.metadata["builds"].value == 6 and not again.passed
 
 
 def test_the_firewall_reads_the_table_itself(lake, resource):
