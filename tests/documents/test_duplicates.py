@@ -229,9 +229,9 @@ def test_a_deleted_survivor_brings_the_next_one_back(handbook: Corpus):
 def test_an_edit_splits_again_only_what_it_must(handbook: Corpus, monkeypatch):
     build(handbook)
     split = []
-    real = chunk.split
+    real = chunk.chunks
     monkeypatch.setattr(
-        chunk, "split", lambda document, *rest: split.append(document.uri) or real(document, *rest)
+        chunk, "chunks", lambda document, *rest: split.append(document.uri) or real(document, *rest)
     )
     # The copy becomes a text of its own: it alone is read and split.
     handbook.write("archive/berths.txt", " ".join(Writer(6).text(300)))
