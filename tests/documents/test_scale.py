@@ -198,10 +198,8 @@ def test_a_spool_gives_back_rows_in_their_order_and_sweeps_what_was_left(tmp_pat
     assert list(tmp_path.glob(".spool-*")) == []
 
 
-@pytest.mark.parametrize("together", [1, 5, 10_000])
-def test_partitions_are_read_apart_or_together(twelve: Corpus, monkeypatch, together: int):
+def test_partitions_hold_what_the_table_does(twelve: Corpus):
     twelve.raw()
-    monkeypatch.setattr("headwater.lake.TOGETHER", together)
     snapshot = twelve.lake.snapshot("raw_documents")
     keys = [*SHARDS, "ff"]
     found = dict(snapshot.partitions(keys, ["uri", "size"]))

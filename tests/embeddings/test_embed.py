@@ -222,9 +222,9 @@ def test_many_commits_leave_few_files(tmp_path, monkeypatch):
 def test_shards_at_rest_are_not_read(lake, encoder, monkeypatch):
     first = embed_chunks(lake, shard_keys(), encoder)
     read = []
-    real = Snapshot._read
+    real = Snapshot.partition
     monkeypatch.setattr(
-        Snapshot, "_read", lambda self, *rest: read.append(self.name) or real(self, *rest)
+        Snapshot, "partition", lambda self, *rest: read.append(self.name) or real(self, *rest)
     )
     again = embed_chunks(lake, shard_keys(), NoEncoder())
     assert read == []
