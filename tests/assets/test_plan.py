@@ -1,5 +1,6 @@
 """What `headwater build --plan` says of a source that lost its documents."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,14 @@ def test_a_plan_tells_of_a_loss(
     (folder / "a.md").unlink()
     refused = builds._refused(settings, look([source], settings))
     assert "lists no document where it had 1" in refused["my-docs"]
-    plan = {"stale": ["raw_documents"], "reasons": {}, "deferred": [], "refused": refused}
-    BuildView(Console()).plan(plan)
-    assert "The build will stop: The source 'my-docs'" in capsys.readouterr().out
+    foreseen = builds._foreseen(settings, look([source], settings))
+    plan = {
+        "stale": ["raw_documents"], "reasons": {}, "deferred": [], "refused": refused,
+        "documents": {name: asdict(each) for name, each in foreseen.items()},
+        "seconds_to_index": 7.0,
+    }  # fmt: skip
+    BuildView(Console(width=200)).plan(plan)
+    said = capsys.readouterr().out
+    assert "The build will stop: The source 'my-docs'" in said
+    assert "my-docs: 0 new, 0 changed (0 bytes to read), 1 removed, 0 unchanged" in said
+    assert "About 7 s from there to the index." in said
