@@ -93,7 +93,8 @@ def foresee(
     before = lake.snapshot("raw_documents")
     shards = sorted({*listing, *held_shards(lake, "raw_documents")})
     works = _compare(lake, before, listing, shards, max_bytes)
-    moving = _astray(works, n_shards)
+    listed = {item.uri for entries in listing.values() for item, _ in entries}
+    moving = _astray(works, n_shards) & listed
     for shard, work in works.items():
         gone = work.unlisted - moving
         for row in before.partition(shard, ["uri", "source"]).to_pylist() if gone else ():
