@@ -132,7 +132,8 @@ def test_kill_of_the_daemon_in_mid_tick_loses_and_doubles_no_alert(
             return len(ends) == SENSORS and min(ends) > now
 
         daemon.until(all_ticked)
-        assert all_counted()
+        # A run that is tried again may have failed in between; one that is counted twice stays so.
+        daemon.until(all_counted)
     assert webhook.ids[: len(expected)] == expected
     assert Counter(webhook.ids).most_common(1)[0][1] == 1
     assert webhook.refused + len(webhook.taken) == tries

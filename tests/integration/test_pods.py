@@ -16,7 +16,7 @@ import yaml
 
 from headwater.documents.chunk import shard_documents
 from headwater.documents.parser_pool import ParserLimits
-from headwater.documents.personal import policy_of
+from headwater.documents.personal import policies_of
 from headwater.documents.suites import load_suite
 from headwater.embeddings.embed import embed_chunks
 from headwater.embeddings.static import StaticEncoder
@@ -169,7 +169,7 @@ def by_one_process(lake: Lake, documents: Path) -> Lake:
     corpus.clean(
         settings.max_text_chars,
         quality_filter=settings.quality_filter,
-        personal=policy_of(settings.document_pii, settings.document_pii_kinds),
+        personal=policies_of(settings.document_pii, settings.document_pii_kinds, {}),
         suite=load_suite("documents", settings.expectations),
         limits=ParserLimits(memory_mb=settings.parser_memory_mb, seconds=settings.parser_seconds),
     )
