@@ -325,7 +325,7 @@ def _plan(
         deferred=tuple(deferred),
         reasons=reasons,
         observed=tuple(observed),
-        refused=_refused(settings, arrivals) if "raw_documents" in stale else {},
+        refused=_refused(settings, arrivals) if foretell and "raw_documents" in stale else {},
         documents=_foreseen(settings, arrivals) if foretell and "raw_documents" in stale else {},
     )
 

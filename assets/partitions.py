@@ -5,6 +5,7 @@ import math
 import dagster as dg
 
 from headwater.settings import Settings
+from resources.pods import pods
 
 settings = Settings()
 
@@ -30,5 +31,6 @@ def in_runs(settings: Settings) -> dg.BackfillPolicy:
     """
     if settings.executor != "pods":
         return dg.BackfillPolicy.single_run()
-    pods = settings.workers or settings.threads
-    return dg.BackfillPolicy.multi_run(max_partitions_per_run=math.ceil(settings.shards / pods))
+    return dg.BackfillPolicy.multi_run(
+        max_partitions_per_run=math.ceil(settings.shards / pods(settings))
+    )

@@ -60,12 +60,15 @@ class _Translator(DagsterDbtTranslator):
         return [found[name] for name in sorted(found)]
 
 
+_parsed = json.loads(manifest().read_bytes())
+
+
 @dbt_assets(
-    manifest=manifest(),
+    manifest=_parsed,
     project=PROJECT,
     pool=DBT_POOL,
     name="warehouse",
-    dagster_dbt_translator=_Translator(json.loads(manifest().read_bytes())),
+    dagster_dbt_translator=_Translator(_parsed),
     # Nothing that serves waits for the marts, so in one run they come last.
     op_tags={"dagster/priority": "-1"},
 )

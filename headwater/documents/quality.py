@@ -99,7 +99,7 @@ class _Table:
     order: tuple[str, ...] = ()
 
     def all_of(self, columns: Sequence[str]) -> pa.Table:
-        """All shards in one table, small ones read together where that can be."""
+        """All shards in one table."""
         parts: Iterable[pa.Table]
         if set(columns) <= set(self.as_stored):
             taken = list(dict.fromkeys([*columns, *self.order]))

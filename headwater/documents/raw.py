@@ -80,7 +80,7 @@ def foresee(
     n_shards: int,
     max_bytes: int,
 ) -> dict[str, Foreseen]:
-    """What `update_raw` would do, by source; those whose documents would all go have no listing.
+    """What `update_raw` would do, by source; one that is no source any more is told by its rows.
 
     Raises:
         HeadwaterError: two sources claim one URI.

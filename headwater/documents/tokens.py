@@ -14,6 +14,7 @@ from headwater.records import digest_file, digest_of
 
 #: Counts the tokens of each text, special tokens not included.
 TokenCounter = Callable[[Sequence[str]], list[int]]
+#: Texts that a thread counts at a time, and such threads at most.
 _BATCH, _MOST_THREADS = 512, 4
 #: What the names of encoders without a model begin with; their tokens are words and signs.
 STATIC = "static:"
