@@ -1,9 +1,7 @@
-"""Plan and run builds: the graph of `definitions`, driven from the command line.
+"""Run builds: the graph of `definitions`, driven from the command line.
 
-What is stale is what Dagster says is stale: an asset whose inputs have other data versions than
-those it was made from, or whose code version changed. Nothing here decides what a stage does;
-every stage skips what it has done before. Training is a decision of its own: a build trains when
-there is no adapter, or when its base model or recipe changed, and otherwise only when asked to.
+What is to be made is planned in `plans`. Nothing here decides what a stage does; every stage skips
+what it has done before.
 """
 
 import os
@@ -21,50 +19,26 @@ from dagster._core.definitions.data_version import (
     DATA_VERSION_TAG,
     INPUT_DATA_VERSION_TAG_PREFIX,
     INPUT_EVENT_POINTER_TAG_PREFIX,
-    CachingStaleStatusResolver,
-    StaleCauseCategory,
-    StaleStatus,
 )
-from dagster._core.loader import LoadingContextForTest
 
 from assets.jobs import MACHINE
 from assets.partitions import shard_range_tags
-from assets.sources import source_entries
 from definitions import defs
 from headwater import versions
-from headwater.documents import removals
 from headwater.documents.content import describe
-from headwater.documents.raw import Foreseen, foresee
-from headwater.documents.sources import Source, asset_name
 from headwater.errors import HeadwaterError
 from headwater.files import write_atomic
 from headwater.lake import Lake
-from headwater.records import SourceItem
 from headwater.settings import Settings
+from plans import HELD, make_plan, seconds_a_document
 from resources import backfills
 from resources.failures import root_message
 from resources.workers import dead_worker, own_tag
-from sensors.arrivals import PATIENCE, Arrival, look
 
-#: Rebuilt by a decision to retrain, not because a document changed.
-TRAINING = ("sft_dataset", "lora_adapter")
-#: Looked at by the monitoring job, not by a build.
-MONITORING = ("requests", "feedback", "drift_report", "retraining_decision", "ab_report")
-#: Housekeeping of its own schedule.
-RETENTION = ("lake_retention",)
 #: Metadata that is of the shards of a run, so that runs of other shards add to it.
 _ADDED = (
     "seen", "processed", "reused", "removed", "quarantined", "embedded", "dagster/row_count",
 )  # fmt: skip
-#: From the sources to what answers are looked up in.
-_TO_INDEX = (
-    "raw_documents", "clean_documents", "duplicates", "document_shards", "chunk_embeddings",
-    "vector_index",
-)  # fmt: skip
-#: The code that wrote a table which was held, in Dagster's eyes: not the present one.
-_HELD = "held"
-#: The "partition" of an asset that has none.
-_WHOLE: tuple[None] = (None,)
 Event = Callable[[str, str, dict[str, Any]], None]
 
 
@@ -77,20 +51,6 @@ class _AtWork:
 
     def __str__(self) -> str:
         return f"Another run ({self.job} {self.id[:8]})"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What a build would do, in the order it would do it."""
-
-    stale: tuple[str, ...]
-    deferred: tuple[str, ...]
-    reasons: dict[str, str]
-    observed: tuple[dg.AssetObservation, ...] = field(repr=False)
-    #: Sources that lost too many documents to be read, and what the build will say of each.
-    refused: dict[str, str] = field(default_factory=dict)
-    #: What each source has for a build, by its listing.
-    documents: dict[str, Foreseen] = field(default_factory=dict)
 
 
 @dataclass(kw_only=True)
@@ -132,9 +92,9 @@ def plan(settings: Settings, *, train: bool = False) -> dict[str, Any]:
     scripts; nothing is changed. Sites and repositories are looked at for as long as a sensor does.
     """
     with open_instance(settings) as instance:
-        found = _plan(instance, settings, train=train, foretell=True)
+        found = make_plan(instance, settings, train=train, foretell=True)
         work = sum(each.new + each.changed for each in found.documents.values())
-        rate = _seconds_a_document(instance) if work else None
+        rate = seconds_a_document(instance) if work else None
     return {
         "documents": {name: asdict(each) for name, each in found.documents.items()},
         "seconds_to_index": None if rate is None else round(rate * work, 1),
@@ -160,7 +120,7 @@ def build(
     started = time.monotonic()
     with open_instance(settings) as instance:
         _wait_for_machine(instance, settings, on_event)
-        found = _plan(instance, settings, train=train)
+        found = make_plan(instance, settings, train=train)
         for event in found.observed:
             instance.report_runless_asset_event(event)
         outcome = Outcome()
@@ -208,7 +168,7 @@ def follow(settings: Settings, table: str) -> None:
         _refuse_if_busy(instance, settings)
 
         def tell(name: str) -> None:
-            _report(instance, settings, lake, name, code_version=_HELD, metadata={})
+            _report(instance, settings, lake, name, code_version=HELD, metadata={})
 
         versions.follow(lake, table, tell=tell)
 
@@ -248,7 +208,7 @@ def _report(
         }
         if code_version is not None:
             tags[CODE_VERSION_TAG] = code_version
-        elif tags.get(CODE_VERSION_TAG) == _HELD:  # it was to follow, and is restored again
+        elif tags.get(CODE_VERSION_TAG) == HELD:  # it was to follow, and is restored again
             tags[CODE_VERSION_TAG] = defs.resolve_asset_graph().get(key).code_version or ""
         tags |= {DATA_VERSION_TAG: stats.digest, DATA_VERSION_IS_USER_PROVIDED_TAG: "true"}
         instance.report_runless_asset_event(
@@ -273,154 +233,6 @@ def _refuse_if_busy(instance: dg.DagsterInstance, settings: Settings) -> None:
             f"{busy} is at work on the tables.",
             mend="Nothing was changed. Do it again when that has ended.",
         )
-
-
-def _plan(
-    instance: dg.DagsterInstance, settings: Settings, *, train: bool, foretell: bool = False
-) -> Plan:
-    """What is stale and why.
-
-    Args:
-        foretell: also what there is to do about documents; looks at sites are not waited for then.
-    """
-    graph = defs.resolve_asset_graph()
-    resolver = CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance))
-    reasons: dict[str, str] = {}
-    observed = []
-    until = time.monotonic() + PATIENCE if foretell else None
-    arrivals = look(source_entries, settings, until)
-    arrived: dict[str, list[str]] = {}
-    for arrival in arrivals:
-        known = resolver.get_current_data_version(arrival.event.asset_key)
-        if known.value != arrival.event.data_version:
-            observed.append(arrival.event)
-            arrived.setdefault(arrival.reads, []).append(arrival.name)
-    reasons |= {name: f"{', '.join(inputs)} changed" for name, inputs in arrived.items()}
-    shards = settings.shard_keys()
-    must_train = train
-    for key in graph.toposorted_asset_keys:
-        name = key.to_user_string()
-        node = graph.get(key)
-        if not node.is_materializable or name in (*MONITORING, *RETENTION):
-            continue
-        causes = _causes(resolver, key, shards if node.is_partitioned else _WHOLE)
-        if causes is None:
-            reasons.setdefault(name, "never built")
-            must_train = must_train or name in TRAINING
-        elif causes:
-            reasons.setdefault(name, _reason(instance, key, causes[0]))
-            must_train = must_train or _forces_training(name, causes)
-    if train:
-        reasons.update(dict.fromkeys(TRAINING, "asked for"))
-    deferred = [] if must_train else [name for name in TRAINING if name in reasons]
-    starts = {
-        dg.AssetKey(name.split("/")) for name in reasons if must_train or name not in TRAINING
-    }
-    stale = _downstream(graph, starts, stop=() if must_train else TRAINING)
-    # What a retraining would teach is known to differ only once these are made.
-    if not must_train and {"vector_index", "prompt"} & set(stale):
-        deferred = list(TRAINING)
-    return Plan(
-        stale=tuple(stale),
-        deferred=tuple(deferred),
-        reasons=reasons,
-        observed=tuple(observed),
-        refused=_refused(settings, arrivals) if foretell and "raw_documents" in stale else {},
-        documents=_foreseen(settings, arrivals) if foretell and "raw_documents" in stale else {},
-    )
-
-
-def _listed(arrivals: Sequence[Arrival]) -> list[tuple[Source, Sequence[SourceItem]]]:
-    found = {each.name: each.items for each in arrivals}
-    return [(source, found[asset_name(source)]) for source in source_entries]
-
-
-def _refused(settings: Settings, arrivals: Sequence[Arrival]) -> dict[str, str]:
-    listed = {source.name: len(items) for source, items in _listed(arrivals)}
-    refusals = removals.refusals(Lake(settings.lake), source_entries, listed)
-    return {name: str(error) for name, error in refusals.items()}
-
-
-def _foreseen(settings: Settings, arrivals: Sequence[Arrival]) -> dict[str, Foreseen]:
-    lake = Lake(settings.lake)
-    if "raw_documents" in lake.holds():
-        return {}
-    return foresee(lake, _listed(arrivals), settings.shards, settings.max_document_bytes)
-
-
-def _seconds_a_document(instance: dg.DagsterInstance) -> float | None:
-    """From source to index, of the build that made the most documents lately; None before any.
-
-    A build of few documents is mostly what every build takes, so it says little of many.
-    """
-    records = instance.fetch_materializations(dg.AssetKey("clean_documents"), limit=100).records
-    made: dict[str, int] = {}
-    for record in records:
-        event = record.asset_materialization
-        count = event.metadata.get("processed") if event is not None else None
-        if count is not None and isinstance(count.value, int):
-            made[record.run_id] = count.value
-    run, most = max(made.items(), key=lambda each: each[1], default=("", 0))
-    if not most:
-        return None
-    stages = instance.get_run_step_stats(run, [*_TO_INDEX])
-    seconds = [
-        each.end_time - each.start_time for each in stages if each.start_time and each.end_time
-    ]
-    return sum(seconds) / most
-
-
-def _causes(
-    resolver: CachingStaleStatusResolver, key: dg.AssetKey, partitions: Sequence[str | None]
-) -> list[Any] | None:
-    """Why an asset is stale, [] where it is fresh, None where any of it was never made."""
-    causes: list[Any] = []
-    for partition in partitions:
-        status = resolver.get_status(key, partition)
-        if status is StaleStatus.MISSING:
-            return None
-        if status is StaleStatus.STALE:
-            causes.extend(resolver.get_stale_causes(key, partition))
-    return causes
-
-
-def _reason(instance: dg.DagsterInstance, key: dg.AssetKey, cause: Any) -> str:
-    """Why an asset is stale, in words."""
-    if cause.category is StaleCauseCategory.CODE:
-        event = instance.get_latest_materialization_event(key)
-        made = event.asset_materialization if event is not None else None
-        if made is not None and (made.tags or {}).get(CODE_VERSION_TAG) == _HELD:
-            return "was held, and follows its inputs again"
-    return str(cause.reason)
-
-
-def _forces_training(name: str, causes: Sequence[Any]) -> bool:
-    """Whether an adapter can't serve on: another recipe or base, or a retraining cut short."""
-    if name not in TRAINING:
-        return False
-    depends_on = {
-        cause.dependency_asset_key.to_user_string()
-        for cause in causes
-        if cause.dependency is not None
-    }
-    return (
-        any(cause.category is StaleCauseCategory.CODE for cause in causes)
-        or "base_model" in depends_on
-        or (name == "lora_adapter" and "sft_dataset" in depends_on)
-    )
-
-
-def _downstream(graph: Any, starts: set[dg.AssetKey], stop: Sequence[str]) -> list[str]:
-    """`starts` and all that is downstream of them but `stop`, in topological order."""
-    chosen: set[dg.AssetKey] = set()
-    excluded = {*stop, *MONITORING, *RETENTION}
-    for key in graph.toposorted_asset_keys:
-        node = graph.get(key)
-        if not node.is_materializable or key.to_user_string() in excluded:
-            continue
-        if key in starts or node.parent_keys & chosen:
-            chosen.add(key)
-    return [key.to_user_string() for key in graph.toposorted_asset_keys if key in chosen]
 
 
 def _run(instance: dg.DagsterInstance, stale: Sequence[str], on_event: Event) -> Outcome:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-import builds
+import plans
 from headwater.build_view import BuildView
 from headwater.documents.raw import update_raw
 from headwater.documents.sources import FolderSource
@@ -24,12 +24,12 @@ def test_a_plan_tells_of_a_loss(
     (folder / "a.md").write_text("# A")
     source = FolderSource(name="my-docs", path=folder)
     update_raw(Lake(settings.lake), [source], ["00"], 1, 2**20)
-    monkeypatch.setattr(builds, "source_entries", [source])
-    assert builds._refused(settings, look([source], settings)) == {}
+    monkeypatch.setattr(plans, "source_entries", [source])
+    assert plans._refused(settings, look([source], settings)) == {}
     (folder / "a.md").unlink()
-    refused = builds._refused(settings, look([source], settings))
+    refused = plans._refused(settings, look([source], settings))
     assert "lists no document where it had 1" in refused["my-docs"]
-    foreseen = builds._foreseen(settings, look([source], settings))
+    foreseen = plans._foreseen(settings, look([source], settings))
     plan = {
         "stale": ["raw_documents"], "reasons": {}, "deferred": [], "refused": refused,
         "documents": {name: asdict(each) for name, each in foreseen.items()},

@@ -66,7 +66,7 @@ def made(settings: Settings, instance: dg.DagsterInstance) -> dict[str, dict[str
 
 def reasons(instance: dg.DagsterInstance, settings: Settings) -> dict[str, str]:
     """Why each of the assets is stale, in Dagster's eyes."""
-    import builds
+    import plans
     from definitions import defs
 
     resolver = CachingStaleStatusResolver(
@@ -74,9 +74,9 @@ def reasons(instance: dg.DagsterInstance, settings: Settings) -> dict[str, str]:
     )
     found = {}
     for asset in (raw_documents, clean_documents):
-        causes = builds._causes(resolver, asset.key, settings.shard_keys())
+        causes = plans.causes_of(resolver, asset.key, settings.shard_keys())
         if causes:
-            found[asset.key.to_user_string()] = builds._reason(instance, asset.key, causes[0])
+            found[asset.key.to_user_string()] = plans.reason_of(instance, asset.key, causes[0])
     return found
 
 

@@ -35,7 +35,7 @@ BUILD = """
 import json, sys
 from headwater.settings import Settings, quiet_libraries
 quiet_libraries()
-import builds
+import builds, plans
 from tests.integration import test_pods
 
 settings = Settings()
@@ -44,12 +44,12 @@ if settings.executor == "pods":
     builds.backfills.sleep = cluster.for_a_while
 chosen = ("raw_documents", "clean_documents", "quarantine", "duplicates", "document_shards",
           "chunk_embeddings", "vector_index")
-plan = builds._plan
+plan = builds.make_plan
 def of_documents(*given, **options):
     found = plan(*given, **options)
     kept = tuple(name for name in found.stale if name in chosen)
-    return builds.Plan(stale=kept, deferred=(), reasons=found.reasons, observed=found.observed)
-builds._plan = of_documents
+    return plans.Plan(stale=kept, deferred=(), reasons=found.reasons, observed=found.observed)
+builds.make_plan = of_documents
 result = builds.build(settings)
 if settings.executor == "pods":
     result["pods"] = cluster.pods
