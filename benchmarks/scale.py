@@ -141,11 +141,12 @@ def build(root: Path, shards: int) -> dict[str, Any]:
 def _run(home: Path, corpus: Path, shards: int, tell: Callable[[str], None]) -> dict[str, Any]:
     """The stages, with their defaults, in the order of a build."""
     from headwater.documents.anomalies import measures
+    from headwater.documents.asked import QualityResult
     from headwater.documents.chunk import shard_documents
     from headwater.documents.clean import clean_documents
     from headwater.documents.duplicates import find_duplicates
     from headwater.documents.kinds.table import TableSource
-    from headwater.documents.quality import QualityResult, validate_chunks, validate_documents
+    from headwater.documents.quality import validate_chunks, validate_documents
     from headwater.documents.raw import update_raw
     from headwater.embeddings.edge import EdgeStore
     from headwater.embeddings.embed import embed_chunks

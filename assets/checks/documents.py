@@ -18,6 +18,7 @@ from assets.partitions import settings
 from assets.policies import table
 from headwater.documents import quality
 from headwater.documents.anomalies import LEAST_BUILDS, MOST_BUILDS, anomalies
+from headwater.documents.asked import QualityResult, worst_first
 from headwater.documents.suites import load_suite
 from headwater.files import write_atomic
 from resources.lake import LakeResource
@@ -35,7 +36,7 @@ _AFTER_DOCUMENTS, _AFTER_CHUNKS = (
 )
 
 
-def _result(name: str, result: quality.QualityResult) -> dg.AssetCheckResult:
+def _result(name: str, result: QualityResult) -> dg.AssetCheckResult:
     from headwater.evaluation.quality_page import quality_document
 
     page = settings.reports / "quality" / f"{name}.html"
@@ -47,7 +48,7 @@ def _result(name: str, result: quality.QualityResult) -> dg.AssetCheckResult:
         ),
         **result.statistics,
         "shards": table(
-            quality.worst_first(result.shards),
+            worst_first(result.shards),
             ["shard", "rows", "unexpected", "status"],
             _MOST_SHARDS,
         ),

@@ -6,7 +6,7 @@ Knows a result's figures only, not how expectations are asked.
 from collections.abc import Mapping
 from typing import Any
 
-from headwater.documents.quality import QualityResult, worst_first
+from headwater.documents.asked import QualityResult, worst_first
 from headwater.evaluation.document import Document, Table
 
 #: Shards that are shown.

@@ -7,8 +7,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from headwater.documents import asked as asking_of
 from headwater.documents import quality
-from headwater.documents.quality import QualityResult, validate_chunks, validate_documents
+from headwater.documents.asked import QualityResult
+from headwater.documents.quality import validate_chunks, validate_documents
 from headwater.documents.suites import OF_ONE_ROW
 from headwater.lake import Lake, Snapshot, rows_to_table
 from tests.documents.examples import PROSE, Corpus
@@ -145,6 +147,7 @@ def test_without_a_change_nothing_is_asked_and_no_text_is_read(twelve: Corpus, t
     texts.clear()
     for name in ("ask", "described"):
         monkeypatch.setattr(quality, name, None)
+        monkeypatch.setattr(asking_of, name, None)
     again = [validate_documents(twelve.lake), validate_chunks(twelve.lake, 64)]
     assert [told(result) for result in again] == [told(result) for result in first]
     assert {shard["status"] for result in again for shard in result.shards} == {"held before"}
@@ -159,13 +162,13 @@ def test_of_an_edit_one_shard_is_asked(twelve: Corpus, texts, monkeypatch):
     (edited,) = stages[1].shards_written
     texts.clear()
     asked: list[set[str]] = []
-    real = quality.ask
+    real = asking_of.ask
 
     def noted(entries, table: pa.Table):
         asked.append(set(table["uri"].to_pylist()))
         return real(entries, table)
 
-    monkeypatch.setattr(quality, "ask", noted)
+    monkeypatch.setattr(asking_of, "ask", noted)
     documents, chunks = validate_documents(twelve.lake), validate_chunks(twelve.lake, 64)
     assert set(texts) == {edited}
     rows = twelve.rows("clean_documents")
