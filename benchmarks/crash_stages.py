@@ -27,7 +27,7 @@ from headwater.documents.kinds.table import TableSource
 from headwater.documents.raw import update_raw
 from headwater.documents.sources import FolderSource, Source
 from headwater.embeddings import embed
-from headwater.embeddings.edge import POINTS, EdgeStore
+from headwater.embeddings.edge import LIST, EdgeStore
 from headwater.embeddings.index import publish_index
 from headwater.embeddings.retrieve import RetrievalSettings, open_retriever
 from headwater.embeddings.static import StaticEncoder
@@ -98,7 +98,7 @@ class Place:
 
 def commit_small() -> None:
     """Have every stage commit every shard by itself, and embeddings in between."""
-    stage.FLUSH_BYTES = embed.FLUSH_BYTES = 1
+    stage.COMMIT_BYTES = embed.HELD_BYTES = 1
     embed.COMMIT_EVERY, embed.COMMIT_SECONDS = 8, 0.0
     spool.BUFFER_BYTES = 64
 
@@ -290,7 +290,7 @@ def _published(place: Place) -> dict[str, Any]:
     lake, store = place.lake, place.store
     newest = store.versions()[-1]
     store.verify(newest)
-    points = pq.read_table(store.root / newest / POINTS).to_pydict()
+    points = pq.read_table(store.root / newest / LIST).to_pydict()
     with open_retriever(store, StaticEncoder(MODEL), newest) as retriever:
         rankings = retriever.rankings(_QUESTION, limit=5)
         count = retriever.index.count()

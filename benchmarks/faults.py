@@ -66,6 +66,9 @@ class Faults:
 
         _put_around(os, "fsync", self._fsync)
         _put_around(deltalake, "write_deltalake", self._committing("write", _folder))
+        _put_around(
+            deltalake.DeltaTable, "create_write_transaction", self._committing("commit", _folder)
+        )
         _put_around(deltalake.DeltaTable, "restore", self._committing("restore", _folder))
         _put_around(deltalake.DeltaTable, "vacuum", self._committing("vacuum", _folder))
         _put_around(
@@ -167,6 +170,8 @@ class Faults:
         def call(rows: Any, where: Any, *arguments: Any, **options: Any) -> Any:
             self.event("parquet: not begun", where)
             found = real(rows, where, *arguments, **options)
+            size = Path(where).stat().st_size
+            self.event("parquet: not whole", where, tear=lambda: os.truncate(where, size // 2))
             self.event("parquet: done", where)
             return found
 

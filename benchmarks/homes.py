@@ -14,10 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
+import pyarrow as pa
+
 from headwater.base_model import prepare
 from headwater.embeddings.encoder import Encoder, model_digest
 from headwater.embeddings.retrieve import RetrievalSettings
-from headwater.embeddings.store import Contents, Point, open_store
+from headwater.embeddings.store import POINTS, Contents, Point, open_store
 from headwater.guardrails.policy import GuardPolicy, keep_policy, load_policy
 from headwater.records import Prompt, digest_of
 from headwater.release import manifest, pointer
@@ -71,16 +73,16 @@ def build_index(
 ) -> None:
     """Publish an index version of these payloads."""
     vectors = encoder.encode([f"{row['heading']}\n{row['text']}" for row in rows])
-    points = {
-        str(row["id"]): Point(
-            id=str(row["id"]), digest=digest_of(row), vector=vector, payload=dict(row)
-        )
+    points = [
+        Point(id=str(row["id"]), digest=digest_of(row), vector=vector, payload=dict(row))
         for row, vector in zip(rows, vectors, strict=True)
-    }
+    ]
     contents = Contents(
         dimension=encoder.dimension,
-        digests={id: point.digest for id, point in points.items()},
-        fetch=lambda ids: iter([points[id] for id in ids]),
+        points=pa.Table.from_pylist(
+            [{"id": point.id, "digest": point.digest} for point in points], schema=POINTS
+        ),
+        fetch=lambda numbers: (points[number] for number in numbers),
     )
     open_store(settings).build(version, contents)
 

@@ -6,23 +6,24 @@ names the run that made it.
 
 import functools
 import inspect
-import json
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 from urllib.parse import unquote
 
 import deltalake
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
+from deltalake.transaction import AddAction, RemoveAction
 
+from headwater.data_files import read_partition_file, write_partition_file
 from headwater.errors import HeadwaterError
 from headwater.files import is_abandoned, read_json, write_json
 from headwater.locks import Parts, wait_for
@@ -30,6 +31,8 @@ from headwater.tables import PARTITIONED, SCHEMAS
 
 P = ParamSpec("P")
 R = TypeVar("R")
+#: Partitions that are read ahead, each by a thread.
+READERS = 2
 #: Partitions that a commit names; of more it says how many.
 _SHOWN = 8
 
@@ -85,9 +88,9 @@ class Snapshot:
 
     def partition(self, key: str, columns: Sequence[str] | None = None) -> pa.Table:
         """The rows of one partition; only these columns, where some are named."""
-        schema = _schema(self.name, columns)
+        schema, column = _schema(self.name, columns), PARTITIONED.get(self.name)
         files = (
-            _of_file(self._folder / unquote(path), schema, self.name, key)
+            read_partition_file(self._folder / unquote(path), schema, column, key)
             for path in self.files.get(key, ())
         )
         return pa.concat_tables([schema.empty_table(), *files])
@@ -95,9 +98,20 @@ class Snapshot:
     def partitions(
         self, keys: Iterable[str], columns: Sequence[str]
     ) -> Iterator[tuple[str, pa.Table]]:
-        """The rows of each of these partitions in turn, in the order of `keys`."""
-        for key in keys:
-            yield key, self.partition(key, columns)
+        """The rows of each of these partitions in turn, in the order of `keys`.
+
+        The next ones are read while the caller is at work on one.
+        """
+        with ThreadPoolExecutor(READERS, "reading") as threads:
+            ahead: deque[tuple[str, Future[pa.Table]]] = deque()
+            for key in keys:
+                ahead.append((key, threads.submit(self.partition, key, columns)))
+                if len(ahead) > READERS:
+                    first, rows = ahead.popleft()
+                    yield first, rows.result()
+            while ahead:
+                first, rows = ahead.popleft()
+                yield first, rows.result()
 
 
 class Lake:
@@ -216,10 +230,23 @@ class Lake:
             Conflict: another has written these partitions since this handle read the table.
             HeadwaterError: the table is held at an earlier version.
         """
-        column = PARTITIONED[name]
-        predicate = " OR ".join(f"{column} = {_quote(key)}" for key in keys)
-        words = f"replaced {column} {_shown(keys)}"
-        return self._write(name, rows, predicate or None, keys, words=words)
+        words = f"replaced {PARTITIONED[name]} {_shown(keys)}"
+        return self._write(name, rows, keys, words=words)
+
+    def write_file(self, name: str, key: str, rows: pa.Table) -> AddAction | None:
+        """Write rows of a partition as a data file that no version has; None where there are no rows.
+
+        By any thread. Whoever does so is `alone` on the partition: what no version has is vacuumed.
+        """
+        if not rows.num_rows:
+            return None
+        typed = rows.cast(SCHEMAS[name])
+        return write_partition_file(self.path(name), PARTITIONED[name], key, typed)
+
+    def replace_by(self, name: str, files: Mapping[str, AddAction | None]) -> int:
+        """As `replace`, by the files that `write_file` has written, by partition."""
+        words = f"replaced {PARTITIONED[name]} {_shown(list(files))}"
+        return self._write(name, files, list(files), words=words)
 
     def append(self, name: str, rows: pa.Table, *, keys: Sequence[str]) -> int:
         """Add rows to partitions (`keys`) in one commit; what is there stays. Returns the new version.
@@ -229,7 +256,7 @@ class Lake:
             HeadwaterError: the table is held at an earlier version.
         """
         words = f"added to {PARTITIONED[name]} {_shown(keys)}"
-        return self._write(name, rows, None, keys, words=words, add=True)
+        return self._write(name, rows, keys, words=words, add=True)
 
     def overwrite(self, name: str, rows: pa.Table) -> int:
         """Replace all rows of a table in one commit. Returns the new version.
@@ -237,7 +264,7 @@ class Lake:
         Raises:
             Conflict: another has written the table since this handle read it.
         """
-        return self._write(name, rows, None, None, words="replaced all rows")
+        return self._write(name, rows, None, words="replaced all rows")
 
     def history(self, name: str, limit: int | None = None) -> list[Commit]:
         """The versions of a table, newest first; [] where it was never written."""
@@ -335,13 +362,13 @@ class Lake:
     def _write(
         self,
         name: str,
-        rows: pa.Table,
-        predicate: str | None,
+        rows: pa.Table | Mapping[str, AddAction | None],
         keys: Sequence[str] | None,
         *,
         words: str,
         add: bool = False,
     ) -> int:
+        """Commit rows, or the files that hold them."""
         if name in self.holds():
             raise HeadwaterError(
                 f"{name} is held at version {self.holds()[name]['version']}, so nothing writes it.",
@@ -352,20 +379,33 @@ class Lake:
                 self._create(name)
             else:
                 self._refuse_if_moved(name, keys)
-            table = self._widened(name)
+            table, column, noted = self._widened(name), PARTITIONED.get(name), self._as(words)
+            mode: Literal["append", "overwrite"] = "append" if add else "overwrite"
             try:
-                typed, noted = rows.cast(SCHEMAS[name]), self._as(words)
-                if add:
-                    deltalake.write_deltalake(table, typed, mode="append", **noted)
+                if column is None:
+                    assert isinstance(rows, pa.Table)  # files are of partitions
+                    deltalake.write_deltalake(table, rows.cast(SCHEMAS[name]), mode=mode, **noted)
                 else:
-                    deltalake.write_deltalake(
-                        table, typed, mode="overwrite", predicate=predicate, **noted
+                    if isinstance(rows, pa.Table):
+                        rows = self._files_of(name, rows)
+                    added: list[AddAction | RemoveAction] = list(filter(None, rows.values()))
+                    replaced = None if add or keys is None else [(column, "in", list(keys))]
+                    table.create_write_transaction(
+                        added, mode, SCHEMAS[name], column, replaced, **noted
                     )
             except CommitFailedError as error:  # of a writer that is not ours
                 raise _conflict(name) from error
             version = deltalake.DeltaTable(str(self.path(name))).version()
         self._wrote(name, version)
         return version
+
+    def _files_of(self, name: str, rows: pa.Table) -> dict[str, AddAction | None]:
+        """Write rows as a data file for each partition."""
+        column = rows[PARTITIONED[name]]
+        return {
+            key: self.write_file(name, key, rows.filter(pc.equal(column, key)))
+            for key in pc.unique(column).to_pylist()
+        }
 
     def _create(self, name: str) -> None:
         partition = PARTITIONED.get(name)
@@ -487,23 +527,10 @@ def _rows(
     return rows.select(schema.names).cast(schema)
 
 
-def _of_file(path: Path, schema: pa.Schema, name: str, key: str) -> pa.Table:
-    """Rows of one data file of a table's partition, without a data set of all the table's files:
-    that takes ten times as long for a shard.
-    """
-    with pq.ParquetFile(path) as file:
-        stored = set(file.schema_arrow.names)
-        count = file.metadata.num_rows
-        rows = file.read(columns=[column for column in schema.names if column in stored])
-
-    def column(field: pa.Field) -> pa.Array | pa.ChunkedArray:
-        if field.name == PARTITIONED.get(name):
-            return pa.repeat(pa.scalar(key, field.type), count)
-        if field.name in stored:
-            return rows[field.name].cast(field.type)
-        return pa.nulls(count, field.type)  # written before the column was
-
-    return pa.table([column(field) for field in schema], schema=schema)
+def chosen_rows(table: pa.Table, uris: Collection[str], *, but: bool = False) -> pa.Table:
+    """The rows of some documents, by URI, or all but these."""
+    chosen = pc.is_in(table["uri"], pa.array(list(uris), pa.string()))
+    return table.filter(pc.invert(chosen) if but else chosen)
 
 
 def rows_to_table(name: str, rows: Iterable[Mapping[str, object]]) -> pa.Table:
@@ -536,7 +563,3 @@ def _conflict(name: str) -> Conflict:
 def _shown(keys: Sequence[str]) -> str:
     more = f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else ""
     return ", ".join(keys[:_SHOWN]) + more
-
-
-def _quote(value: str) -> str:
-    return json.dumps(value).replace("'", "''").replace('"', "'")

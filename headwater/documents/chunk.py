@@ -18,6 +18,7 @@ from headwater.documents.clean import read_documents
 from headwater.documents.duplicates import left_out_by_shard
 from headwater.documents.parsed import fold
 from headwater.documents.rest import Rest
+from headwater.documents.row_digests import digests_of, encode, joined, json_of
 from headwater.documents.split import Span, Text, embed_text, split_texts
 from headwater.documents.stage import (
     BLOCK,
@@ -34,7 +35,7 @@ from headwater.documents.stage import (
 from headwater.documents.tokens import adds_up, token_counter, tokenizer_digest
 from headwater.executors.base import Executor, in_blocks, map_groups, refuse_unlike
 from headwater.executors.inline import Inline
-from headwater.lake import Lake, rows_to_table, writer_of_shards
+from headwater.lake import Lake, Snapshot, chosen_rows, rows_to_table, writer_of_shards
 from headwater.progress import track
 from headwater.records import Chunk, CleanDocument, digest_of
 from headwater.tables import SCHEMAS
@@ -81,13 +82,14 @@ class ChunkStats(StageStats):
 
 @dataclass(slots=True)
 class _Work:
-    """A shard that is looked at: input digests of what its documents are to be, and what stays."""
+    """A shard that is looked at: input digests of what its documents are to be, those of them to be
+    split, and the stored ones whose chunks go.
+    """
 
     shard: str
     want: dict[str, str]
-    keep: set[str]
     changed: list[str]
-    removed: int
+    gone: set[str]
 
 
 @writer_of_shards
@@ -126,22 +128,18 @@ def shard_documents(
 
     def works() -> Iterator[tuple[_Work, list[list[Unsplit]]]]:
         """Shards with documents to split, with these in blocks; the other shards are finished."""
-        documents = lake.snapshot("clean_documents").partitions(awake, _LIGHT)
+        documents = lake.snapshot("clean_documents")
         stored = lake.snapshot("document_shards").partitions(awake, ["uri", "input_digest"])
-        both = zip(documents, stored, strict=True)
+        both = zip(documents.partitions(awake, _LIGHT), stored, strict=True)
         for (shard, rows), (_, held) in track(both, what="splitting documents", total=len(awake)):
             out = left_out.get(shard, set())
-            want = {
-                row["uri"]: _input_digest(how.version, row)
-                for row in rows.to_pylist()
-                if row["uri"] not in out
-            }
+            want = _input_digests(how.version, chosen_rows(rows, out, but=True))
             have = dict(zip(held["uri"].to_pylist(), held["input_digest"].to_pylist(), strict=True))
             keep = {uri for uri in want if have.get(uri) == want[uri]}
             changed = sorted(want.keys() - keep)
-            work = _Work(shard, want, keep, changed, removed=len(have.keys() - want.keys()))
+            work = _Work(shard, want, changed, gone=have.keys() - keep)
             if changed:
-                yield work, _blocks(lake, work, apart=executor.apart)
+                yield work, _blocks(documents, work, apart=executor.apart)
             else:
                 finish(work, [])
 
@@ -149,10 +147,11 @@ def shard_documents(
         """Have a shard hold what is kept and what was made."""
         count = counts[work.shard]
         count.seen, count.processed = len(work.want), len(work.changed)
-        count.reused, count.removed = len(work.keep), work.removed
-        if work.changed or work.removed:
+        count.reused = len(work.want) - len(work.changed)
+        count.removed = len(work.gone - work.want.keys())
+        if work.changed or work.gone:
             empty = SCHEMAS["document_shards"].empty_table()
-            writer.replace(work.shard, work.keep, pa.concat_tables([empty, *made]))
+            writer.replace(work.shard, work.gone, pa.concat_tables([empty, *made]))
 
     function = split_apart if executor.apart else split_documents
     for work, made in map_groups(executor, partial(function, how), works()):
@@ -163,22 +162,27 @@ def shard_documents(
     return _with_chunks(lake, stats)
 
 
-def _input_digest(version: str, document: dict[str, Any]) -> str:
-    tags = [document["access"]] if document["access"] else []
-    facts = (document["uri"], document["digest"], document["licence"])
-    return digest_of(version, *facts, *tags)
+def _input_digests(version: str, documents: pa.Table) -> dict[str, str]:
+    """What the chunks of each document are made from, as `digest_of` names it, by URI."""
+    facts: list[Any] = []
+    for name in ("uri", "digest", "licence"):
+        facts += [",", json_of(documents[name])]
+    tags = [f",{encode(tags)}" if tags else "" for tags in documents["access"].to_pylist()]
+    texts = joined(f"[{encode(version)}", *facts, pa.array(tags, pa.string()), "]")
+    names = digests_of(texts).astype(str).tolist()
+    return dict(zip(documents["uri"].to_pylist(), names, strict=True))
 
 
-def _blocks(lake: Lake, work: _Work, *, apart: bool) -> list[list[Unsplit]]:
+def _blocks(documents: Snapshot, work: _Work, *, apart: bool) -> list[list[Unsplit]]:
     """The changed documents of a shard: all together, or a task's worth each."""
-    documents = [
+    unsplit = [
         (document, work.want[document.uri])
-        for document in read_documents(lake, work.shard, work.changed)
+        for document in read_documents(documents, work.shard, work.changed)
     ]
     if not apart:
-        return [documents]
+        return [unsplit]
     return list(
-        in_blocks(documents, lambda each: len(each[0].text), most=BLOCK, most_size=BLOCK_BYTES)
+        in_blocks(unsplit, lambda each: len(each[0].text), most=BLOCK, most_size=BLOCK_BYTES)
     )
 
 

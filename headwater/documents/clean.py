@@ -15,7 +15,6 @@ from itertools import islice
 from typing import Any, Literal
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from headwater.documents.parse import (
     NEEDS_PROGRAM,
@@ -31,6 +30,7 @@ from headwater.documents.personal import PersonalPolicies, PersonalPolicy, redac
 from headwater.documents.quality import DOCUMENT_COLUMNS, broken, document_table
 from headwater.documents.rated_out import RatedOut, name_of, refusals, standing
 from headwater.documents.rest import Rest
+from headwater.documents.row_digests import digests_of, encode, joined, json_of
 from headwater.documents.signals import SIGNALS_VERSION, findings
 from headwater.documents.signature import SIGNATURE_VERSION, signature
 from headwater.documents.stage import (
@@ -50,7 +50,7 @@ from headwater.documents.stage import (
 from headwater.documents.suites import Suite
 from headwater.executors.base import Executor, in_blocks, map_groups, refuse_unlike
 from headwater.executors.inline import Inline
-from headwater.lake import Lake, rows_to_table, writer_of_shards
+from headwater.lake import Lake, Snapshot, chosen_rows, rows_to_table, writer_of_shards
 from headwater.progress import track
 from headwater.records import CleanDocument, Heading, Quarantined, digest_of
 from headwater.tables import SCHEMAS
@@ -188,14 +188,14 @@ def clean_documents(
 
     def works() -> Iterator[tuple[_Work, list[list[dict[str, Any]]]]]:
         """Shards with documents to make, with these in blocks; the other shards are finished."""
-        raw = lake.snapshot("raw_documents").partitions(awake, [*_LIGHT, "access"])
+        documents = lake.snapshot("raw_documents")
+        raw = documents.partitions(awake, [*_LIGHT, "access"])
         stored = lake.snapshot("clean_documents").partitions(
             awake, _STORED if left_out else ["uri", "input_digest"]
         )
         both = zip(raw, stored, strict=True)
         for (shard, rows), (_, table) in track(both, what="parsing documents", total=len(awake)):
-            present = rows.to_pylist()
-            digests = {row["uri"]: _input_digest(row, how, chosen) for row in present}
+            digests = _input_digests(rows, how, chosen)
             held = dict(
                 zip(table["uri"].to_pylist(), table["input_digest"].to_pylist(), strict=True)
             )
@@ -203,10 +203,10 @@ def clean_documents(
             out = refusals(table, entries)
             work = _compare(shard, digests, held, in_quarantine, limits, entries=entries, out=out)
             if work.refused:  # rows older than these columns get them
-                told = {row["uri"]: {name: row[name] for name in _TOLD} for row in present}
+                told = {row["uri"]: {name: row[name] for name in _TOLD} for row in rows.to_pylist()}
                 work.refused = [row | told[row["uri"]] for row in work.refused]
             if work.changed:
-                yield work, _blocks(lake, work, apart=executor.apart)
+                yield work, _blocks(documents, work, apart=executor.apart)
             else:
                 finish(work, [])
 
@@ -239,7 +239,7 @@ def clean_documents(
         count.removed = len(gone.difference(new["uri"].to_pylist()))
         rejected.extend(refused)
         if len(new) or gone:
-            writer.replace(shard, keep, new)
+            writer.replace(shard, gone, new)
 
     with ParserPool(limits, children) as pool:  # it starts no child before there is a document
         clean = (
@@ -307,21 +307,40 @@ def _compare(
     return work
 
 
-def _input_digest(row: dict[str, Any], how: Cleaning, chosen: Sequence[Sequence[str]]) -> str:
-    facts = [row[column] for column in _LIGHT]
+def _input_digests(
+    rows: pa.Table, how: Cleaning, chosen: Sequence[Sequence[str]]
+) -> dict[str, str]:
+    """What each document is made from, as `digest_of` names it, by URI.
+
+    Args:
+        rows: of `raw_documents`: `_LIGHT` and `access`.
+    """
     versions = [STAGE_VERSION, PARSER_VERSION, SIGNATURE_VERSION, SIGNALS_VERSION]
-    # Tags, programs and choices are named where there are some: what has none keeps its name.
-    tags = [["access", row["access"]]] if row["access"] else []
-    policy = how.personal.of(row["source"])
-    personal = [["personal data", policy.digest]] if policy else []
-    made_with = (*tags, *depends_on(row["media_type"]), *personal, *chosen)
-    return digest_of(versions, how.max_text_chars, how.quality_filter, facts, *made_with)
+
+    @cache
+    def rest(media_type: str, source: str, access: tuple[str, ...]) -> str:
+        # Tags, programs and choices are named where there are some: what has none keeps its name.
+        tags = [["access", list(access)]] if access else []
+        policy = how.personal.of(source)
+        personal = [["personal data", policy.digest]] if policy else []
+        return "".join(
+            f",{encode(each)}" for each in (*tags, *depends_on(media_type), *personal, *chosen)
+        )
+
+    told = zip(
+        *(rows[name].to_pylist() for name in ("media_type", "source", "access")), strict=True
+    )
+    rests = [rest(media_type, source, tuple(access or ())) for media_type, source, access in told]
+    facts: list[Any] = []
+    for name in _LIGHT:
+        facts += [json_of(rows[name]), ","]
+    before = encode([versions, how.max_text_chars, how.quality_filter])[:-1]
+    texts = joined(f"{before},[", *facts[:-1], "]", pa.array(rests, pa.string()), "]")
+    return dict(zip(rows["uri"].to_pylist(), digests_of(texts).astype(str).tolist(), strict=True))
 
 
 def _without(table: pa.Table, uris: set[str]) -> pa.Table:
-    if not uris:
-        return table
-    return table.filter(pc.invert(pc.is_in(table["uri"], pa.array(sorted(uris), pa.string()))))
+    return chosen_rows(table, uris, but=True) if uris else table
 
 
 def _is_smaller(
@@ -343,11 +362,10 @@ def _refusal_digest(input_digest: str, reason: str, limits: ParserLimits) -> str
     return digest_of(input_digest, limits.digest) if reason in LIMIT_REASONS else input_digest
 
 
-def _blocks(lake: Lake, work: _Work, *, apart: bool) -> list[list[dict[str, Any]]]:
+def _blocks(documents: Snapshot, work: _Work, *, apart: bool) -> list[list[dict[str, Any]]]:
     """The changed documents of a shard with their bytes: all together, or a task's worth each."""
-    where = {"shard": [work.shard], "uri": sorted(work.changed)}
-    columns = [*_LIGHT, "access", "content"]
-    rows = lake.read("raw_documents", columns=columns, where=where).to_pylist()
+    table = documents.partition(work.shard, [*_LIGHT, "access", "content"])
+    rows = chosen_rows(table, work.changed).to_pylist()
     for row in rows:
         row["input_digest"] = work.changed[row["uri"]]
     if not apart:
@@ -454,8 +472,7 @@ def _turned_away(
     Asked of all that the shard would hold, so the answer depends on nothing that was before.
     """
     columns = [*DOCUMENT_COLUMNS, "access"]
-    stored = lake.read("clean_documents", columns=columns, where={"shard": [shard]})
-    stored = stored.filter(pc.is_in(stored["uri"], pa.array(sorted(keep), pa.string())))
+    stored = chosen_rows(lake.snapshot("clean_documents").partition(shard, columns), keep)
     table = pa.concat_tables([stored, new.select(columns)]).sort_by("uri")
     if not table.num_rows:
         return
@@ -508,10 +525,9 @@ def _identifier() -> Any:
     return LanguageIdentifier.from_model_file(MODEL_FILE)
 
 
-def read_documents(lake: Lake, shard: str, uris: Sequence[str]) -> list[CleanDocument]:
+def read_documents(stored: Snapshot, shard: str, uris: Sequence[str]) -> list[CleanDocument]:
     """Some documents of a shard, as records, by URI; without what tells duplicates."""
-    where = {"shard": [shard], "uri": list(uris)}
-    rows = lake.read("clean_documents", columns=_RECORD, where=where).to_pylist()
+    rows = chosen_rows(stored.partition(shard, _RECORD), uris).to_pylist()
     documents = [
         CleanDocument(**{**row, "headings": tuple(Heading(**h) for h in row["headings"])})
         for row in rows

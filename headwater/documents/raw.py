@@ -175,7 +175,7 @@ def update_raw(
             back |= (graves & work.keep) | (graves & uris)
             _bury(burial, before, shard, gone - uris, work, names=names, n_shards=n_shards)
             if len(new) or gone:
-                writer.replace(shard, work.keep, new)
+                writer.replace(shard, gone, new)
             # Only what is written below is needed from here on.
             work.keep, work.stored, work.changed = set(), set(), {}
             work.unlisted, work.dropped = set(), []

@@ -13,14 +13,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 #: Hexadecimal digests, 64 bytes each.
 Digests = npt.NDArray[np.bytes_]
 NONE: Digests = np.empty(0, "S64")
 #: Rows, and digests, that are written as JSON at once.
 _BLOCK = 16_384
+#: What a JSON string has otherwise than as it is.
+_ESCAPED = r'["\\\x00-\x1f]'
 #: As in `digest_of`.
-_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
+encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
 
 
 def row_digests(rows: pa.Table, columns: Sequence[str], where_given: Sequence[str] = ()) -> Digests:
@@ -29,14 +32,40 @@ def row_digests(rows: pa.Table, columns: Sequence[str], where_given: Sequence[st
     Args:
         where_given: columns that follow as `[name, value]` in rows where they hold something.
     """
-    found = []
+    found = [NONE]
     for start in range(0, len(rows), _BLOCK):
-        block = rows.slice(start, _BLOCK)
-        lines = list(zip(*(_json(block[column]) for column in columns), strict=True))
-        given = [_given(column, block[column]) for column in where_given]
-        for line, *more in zip(lines, *given, strict=True):
-            text = "[" + ",".join(line) + "".join(more) + "]"
-            found.append(sha256(text.encode("utf-8", "surrogatepass")).hexdigest())
+        block = rows.slice(start, _BLOCK).combine_chunks()
+        parts: list[Any] = ["["]
+        for column in columns:
+            parts += [json_of(block[column]), ","]
+        parts[-1:] = [_given(column, block[column]) for column in where_given]
+        found.append(digests_of(joined(*parts, "]")))
+    return np.concatenate(found)
+
+
+def json_of(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """Each value of a column as JSON."""
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    if column.null_count == len(column):
+        return pa.array(["null"] * len(column), pa.string())
+    is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+    if is_text and not pc.any(pc.match_substring_regex(column, _ESCAPED)).as_py():
+        texts = joined('"', column.cast(pa.string()), '"')
+        return texts.fill_null("null")
+    if pa.types.is_integer(column.type):
+        return column.cast(pa.string()).fill_null("null")
+    return pa.array([encode(value) for value in column.to_pylist()], pa.string())
+
+
+def joined(*parts: Any) -> pa.Array:
+    """Columns of text and constants, row by row one after another; nothing where one has nothing."""
+    return pc.binary_join_element_wise(*parts, "")
+
+
+def digests_of(texts: pa.Array) -> Digests:
+    """SHA-256 of each text."""
+    found = [sha256(text).hexdigest() for text in texts.cast(pa.binary()).to_pylist()]
     return np.frombuffer("".join(found).encode("ascii"), "S64") if found else NONE
 
 
@@ -51,19 +80,9 @@ def name_of(version: str, digests: Digests) -> str:
     return name.hexdigest()
 
 
-def _json(column: pa.ChunkedArray) -> list[str]:
-    """Each value as JSON."""
-    if column.null_count == len(column):
-        return ["null"] * len(column)
-    values: Any = column.to_pylist()
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        return ["null" if value is None else encode_basestring(value) for value in values]
-    return [_encode(value) for value in values]
-
-
-def _given(name: str, column: pa.ChunkedArray) -> list[str]:
+def _given(name: str, column: pa.ChunkedArray) -> Any:
     """What a row's JSON goes on with for a column; nothing where it holds nothing."""
     if column.null_count == len(column):
-        return [""] * len(column)
+        return ""
     values = column.to_pylist()
-    return ["," + _encode([name, value]) if value else "" for value in values]
+    return pa.array(["," + encode([name, value]) if value else "" for value in values], pa.string())

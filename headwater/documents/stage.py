@@ -4,19 +4,23 @@ Knows tables and digests, not documents: a stage says for each shard which rows 
 are new; shards without a difference are not written.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from deltalake.transaction import AddAction
 
 from headwater.documents.contents import contents
-from headwater.lake import Lake, Snapshot, rows_to_table
+from headwater.lake import Lake, Snapshot, chosen_rows, rows_to_table
 from headwater.records import digest_of
 
-#: Rows are held in memory up to about this size before they are committed.
-FLUSH_BYTES = 32 * 2**20
+#: New rows of about this size are committed together: the most that a kill loses.
+COMMIT_BYTES = 32 * 2**20
+#: Shards that are written at once; as many wait in memory.
+WRITERS = 2
 #: Documents of one task, and bytes of theirs, where tasks are done apart: a second or two of work.
 BLOCK, BLOCK_BYTES = 64, 4 * 2**20
 
@@ -69,9 +73,10 @@ class ShardCounts:
 
 @dataclass(slots=True)
 class ShardWriter:
-    """Collects the new content of shards and commits it in a few Delta commits.
+    """Writes the new content of shards, and commits it in a few Delta commits.
 
-    Rows are identified by `uri`: a kept document keeps all its rows. A shard is replaced once.
+    Rows are identified by `uri`: a document that stays keeps all its rows. A shard is replaced once. It
+    is put together and written by another thread, while the stage is at work on the next ones.
     """
 
     lake: Lake
@@ -79,38 +84,41 @@ class ShardWriter:
     #: Called before each commit: writes what must be on disk before these rows are.
     first: Callable[[], None] | None = None
     written: list[str] = field(default_factory=list)
-    _pending: dict[str, pa.Table] = field(default_factory=dict)
+    _files: dict[str, Future[AddAction | None]] = field(default_factory=dict)
+    _threads: ThreadPoolExecutor | None = None
     _bytes: int = 0
     _stored: Snapshot | None = None
 
-    def replace(
-        self, shard: str, keep: set[str], rows: Sequence[Mapping[str, Any]] | pa.Table
-    ) -> None:
-        """Make a shard hold the stored rows of the documents in `keep`, and the new rows."""
-        new = rows if isinstance(rows, pa.Table) else rows_to_table(self.table, rows)
-        if keep:
-            # As of the first one: commits of this writer leave the shards alone that are to come.
-            self._stored = self._stored or self.lake.snapshot(self.table)
-            old = self._stored.partition(shard)
-            old = old.filter(pc.is_in(old["uri"], pa.array(sorted(keep), pa.string())))
-            new = pa.concat_tables([old, new])
-        keys = [name for name in ("uri", "ordinal") if name in new.column_names]
-        self._pending[shard] = new.sort_by([(key, "ascending") for key in keys])
-        # What is kept is in memory, too.
+    def replace(self, shard: str, gone: Collection[str], new: pa.Table) -> None:
+        """Make a shard hold its stored rows but those of the documents in `gone`, and the new rows."""
+        # As of the first one: commits of this writer leave the shards alone that are to come.
+        self._stored = self._stored or self.lake.snapshot(self.table)
+        self._threads = self._threads or ThreadPoolExecutor(WRITERS, "writing")
+        wait([each for each in self._files.values() if not each.done()][:-WRITERS])
+        self._files[shard] = self._threads.submit(self._write, shard, gone, new)
         self._bytes += new.nbytes
-        if self._bytes >= FLUSH_BYTES:
+        if self._bytes >= COMMIT_BYTES:
             self.flush()
 
     def flush(self) -> None:
-        """Commit what is pending."""
-        if self._pending:
+        """Commit what is written."""
+        if self._files:
+            files = {shard: file.result() for shard, file in self._files.items()}
             if self.first is not None:
                 self.first()
-            shards = list(self._pending)
-            rows = pa.concat_tables(self._pending.values())
-            self.lake.replace(self.table, rows, keys=shards)
-            self.written += shards
-            self._pending, self._bytes = {}, 0
+            self.lake.replace_by(self.table, files)
+            self.written += files
+            self._files, self._bytes = {}, 0
+
+    def _write(self, shard: str, gone: Collection[str], new: pa.Table) -> AddAction | None:
+        assert self._stored is not None  # whoever calls has seen to it
+        old = self._stored.partition(shard)
+        if gone:
+            old = chosen_rows(old, gone, but=True)
+        rows = pa.concat_tables([old, new])
+        keys = [name for name in ("uri", "ordinal") if name in rows.column_names]
+        rows = rows.sort_by([(key, "ascending") for key in keys])
+        return self.lake.write_file(self.table, shard, rows)
 
 
 def quarantined(lake: Lake, stage: str, shards: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -12,7 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import psutil
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from headwater.embeddings import bm25
 from headwater.embeddings.folders import age, copy_folder, folder_digests
@@ -20,6 +24,7 @@ from headwater.embeddings.store import (
     BATCH,
     DENSE,
     MARGIN,
+    POINTS,
     SPARSE,
     BuildStats,
     Contents,
@@ -38,7 +43,7 @@ from headwater.records import Hit, digest_file, short
 if TYPE_CHECKING:
     from qdrant_edge import EdgeConfig, EdgeShard
 
-MANIFEST, SHARD, POINTS = "index.json", "shard", "points.parquet"
+MANIFEST, SHARD, LIST = "index.json", "shard", "points.parquet"
 #: The engine makes segments above 10 MB of vectors immutable, and there deleted points count in word
 #: frequencies until they are cleaned up. Up to this size each update cleans up (2 s for 12,000
 #: points), so that scores are those of a full build; above, when a fifth is deleted.
@@ -76,18 +81,19 @@ class EdgeStore:
         with new_folder(self.root / version) as work:
             shard = self._shard(work / SHARD, contents, base)
             try:
-                added, removed = _update(shard, contents, self._present(base, shard))
+                added, removed = _update(shard, contents, self._present(base))
                 shard.optimize()
                 shard.flush()
                 points = shard.info().points_count
             finally:
                 shard.close()
-            if points != len(contents.digests):
+            if points != len(contents.points):
                 raise IntegrityError(
-                    f"Index {short(version)} has {points} points, not {len(contents.digests)}.",
+                    f"Index {short(version)} has {points} points, not {len(contents.points)}.",
                     mend="Run the build again; if it persists, remove the earlier versions.",
                 )
-            _write_list(work / POINTS, contents.digests)
+            # Asking the engine for all of them takes it seconds.
+            pq.write_table(contents.points, work / LIST, compression="zstd", use_dictionary=False)
             write_json(work / MANIFEST, _manifest_of(work, version, points, contents.dimension))
         return BuildStats(points=points, added=added, removed=removed)
 
@@ -120,31 +126,31 @@ class EdgeStore:
         """Compare every file with its digest. Raises IntegrityError where one differs."""
         manifest = self._manifest(version)
         _check(version, manifest["files"], folder_digests(self.root / version / SHARD))
-        if "list" in manifest:
-            path = self.root / version / POINTS
-            _check(version, {POINTS: manifest["list"]}, _digests_of_list(path))
+        self._list(version, manifest)
 
     def _shard(self, folder: Path, contents: Contents, base: str | None) -> "EdgeShard":
         """A new shard, or a writable copy of a version's."""
         from qdrant_edge import EdgeShard
 
-        config = self._config(len(contents.digests), contents.dimension)
+        config = self._config(len(contents.points), contents.dimension)
         if base is None:
             folder.mkdir()
             return EdgeShard.create(str(folder), config)
         self._copy(base, folder)
         return EdgeShard.load(str(folder), config)
 
-    def _present(self, base: str | None, shard: "EdgeShard") -> dict[str, str]:
-        """Digests of the points that a shard begins with, by id."""
+    def _present(self, base: str | None) -> pa.Table:
+        """The points that a version has, none without one."""
         if base is None:
-            return {}
-        expected = self._manifest(base).get("list")
-        if expected is None:  # it was published before there were lists
-            return _stored_digests(shard)
-        path = self.root / base / POINTS
-        _check(base, {POINTS: expected}, _digests_of_list(path))
-        return _read_list(path)
+            return POINTS.empty_table()
+        return pq.read_table(self._list(base, self._manifest(base)))
+
+    def _list(self, version: str, manifest: Mapping[str, Any]) -> Path:
+        """A version's list of points, its digest checked."""
+        path = self.root / version / LIST
+        found = {LIST: digest_file(path)} if path.is_file() else {}
+        _check(version, {LIST: manifest.get("list", "")}, found)
+        return path
 
     def _copy(self, version: str, target: Path) -> Mapping[str, Any]:
         """Copy a version's data and check the copy; returns the manifest."""
@@ -226,33 +232,22 @@ class EdgeIndex:
         return to_hits([(point.score, point.payload or {}) for point in found], limit)
 
 
-def _update(shard: "EdgeShard", contents: Contents, present: Mapping[str, str]) -> tuple[int, int]:
+def _update(shard: "EdgeShard", contents: Contents, present: pa.Table) -> tuple[int, int]:
     """Make a shard that holds `present` hold `contents`; returns how many were written and deleted."""
     from qdrant_edge import UpdateOperation
 
-    gone: list[Any] = [point_key(id) for id in present if id not in contents.digests]
-    if gone:
-        shard.update(UpdateOperation.delete_points(gone))
-    wanted = contents.digests.items()
-    changed = [id for id, digest in wanted if present.get(id) != digest]
+    ids, known = contents.points["id"], present["id"].combine_chunks()
+    gone = present.filter(pc.invert(pc.is_in(known, value_set=ids.combine_chunks())))["id"]
+    if len(gone):
+        keys: list[Any] = [point_key(id) for id in gone.to_pylist()]
+        shard.update(UpdateOperation.delete_points(keys))
+    held = present["digest"].take(pc.index_in(ids, value_set=known))
+    stands = pc.equal(held, contents.points["digest"]).fill_null(False)
+    changed = np.flatnonzero(~stands.to_numpy()).tolist()
     total = -(-len(changed) // BATCH)
-    for ids in track(batches(changed), what="indexing (batches of chunks)", total=total):
-        shard.update(UpdateOperation.upsert_points([_point(p) for p in contents.fetch(ids)]))
+    for rows in track(batches(changed), what="indexing (batches of chunks)", total=total):
+        shard.update(UpdateOperation.upsert_points([_point(p) for p in contents.fetch(rows)]))
     return len(changed), len(gone)
-
-
-def _stored_digests(shard: "EdgeShard") -> dict[str, str]:
-    from qdrant_edge import ScrollRequest
-
-    stored: dict[str, str] = {}
-    offset = None
-    while True:
-        records, offset = shard.scroll(
-            ScrollRequest(offset=offset, limit=10_000, with_payload=["id", "digest"])
-        )
-        stored |= {r.payload["id"]: r.payload["digest"] for r in records if r.payload}
-        if offset is None:
-            return stored
 
 
 def _point(point: Point) -> Any:
@@ -267,33 +262,13 @@ def _point(point: Point) -> Any:
     )
 
 
-def _write_list(path: Path, digests: Mapping[str, str]) -> None:
-    """Id and digest of every point: asking the engine for all of them takes it seconds."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    columns = {"id": list(digests), "digest": list(digests.values())}
-    pq.write_table(pa.table(columns), path, compression="zstd", use_dictionary=False)
-
-
-def _read_list(path: Path) -> dict[str, str]:
-    import pyarrow.parquet as pq
-
-    rows = pq.read_table(path)
-    return dict(zip(rows["id"].to_pylist(), rows["digest"].to_pylist(), strict=True))
-
-
-def _digests_of_list(path: Path) -> dict[str, str]:
-    return {POINTS: digest_file(path)} if path.is_file() else {}
-
-
 def _manifest_of(work: Path, version: str, points: int, dimension: int) -> dict[str, Any]:
     return {
         "version": version,
         "points": points,
         "dimension": dimension,
         "files": folder_digests(work / SHARD),
-        "list": digest_file(work / POINTS),
+        "list": digest_file(work / LIST),
     }
 
 

@@ -6,7 +6,8 @@ how a text is encoded or searched.
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby, islice
 from operator import itemgetter
@@ -16,11 +17,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from deltalake.transaction import AddAction
 
 from headwater.documents.contents import contents
 from headwater.documents.rest import Rest
 from headwater.documents.split import embed_text
-from headwater.documents.stage import FLUSH_BYTES, with_retired
+from headwater.documents.stage import WRITERS, with_retired
 from headwater.lake import Lake, writer_of_shards
 from headwater.records import digest_of
 from headwater.tables import SCHEMAS
@@ -32,6 +34,8 @@ COMMIT_EVERY = 1024
 
 #: ... where that took longer than so many seconds: the most that a kill can lose.
 COMMIT_SECONDS = 5.0
+#: Bytes of vectors that are in memory before they are committed.
+HELD_BYTES = 32 * 2**20
 #: Files that a shard may come to have before they are joined.
 MOST_FILES = 8
 
@@ -231,23 +235,28 @@ class _Run:
         now = self.lake.snapshot(TABLE)
         gained = pa.concat_tables([SCHEMAS[TABLE].empty_table(), *self._gained])
         gaining = set(_distinct(gained["shard"]).to_pylist())
-        parts: dict[str, pa.Table] = {}
-        for shard in self.stale:
-            files = len(now.files.get(shard, ()))
-            if not (shard in self.untidy or shard in gaining or files > MOST_FILES):
-                continue
-            needed = self.chunks.partition(shard, ["embed_digest"])["embed_digest"]
+        todo = [
+            shard
+            for shard in self.stale
+            if shard in self.untidy
+            or shard in gaining
+            or len(now.files.get(shard, ())) > MOST_FILES
+        ]
+
+        def settled(shard: str) -> AddAction | None:
+            needed = self.chunks.partition(shard, ["embed_digest"])["embed_digest"].combine_chunks()
             rows = now.partition(shard)
             ours = pc.equal(rows["model"], self.model)
-            is_needed = pc.is_in(rows["embed_digest"], value_set=_distinct(needed))
+            is_needed = pc.is_in(rows["embed_digest"], value_set=needed)
             mine = gained.filter(pc.equal(gained["shard"], shard))
             rows = pa.concat_tables([rows.filter(pc.and_(ours, is_needed)), mine])
-            _, first = np.unique(rows["embed_digest"].to_numpy(), return_index=True)
-            parts[shard] = rows.take(pa.array(first))
-            if sum(part.nbytes for part in parts.values()) >= FLUSH_BYTES:
-                self._replace(parts)
-                parts = {}
-        self._replace(parts)
+            return self.lake.write_file(TABLE, shard, _once_each(rows))
+
+        if todo:
+            with ThreadPoolExecutor(WRITERS, "writing") as threads:
+                files = dict(zip(todo, threads.map(settled, todo), strict=True))
+            self.lake.replace_by(TABLE, files)
+            self.written.update(todo)
 
     def remember(self) -> None:
         """Note what a run will count that finds the shards as this one leaves them."""
@@ -285,7 +294,7 @@ class _Run:
         self._gained.append(pa.table(columns, schema=SCHEMAS[TABLE]))
 
     def _is_full(self) -> bool:
-        return sum(part.nbytes for part in self._gained) >= FLUSH_BYTES
+        return sum(part.nbytes for part in self._gained) >= HELD_BYTES
 
     def _add(self) -> None:
         """Commit what was gained beside what is there."""
@@ -296,14 +305,19 @@ class _Run:
             self.written.update(shards)
             self._gained = []
 
-    def _replace(self, parts: Mapping[str, pa.Table]) -> None:
-        if parts:
-            self.lake.replace(TABLE, pa.concat_tables(parts.values()), keys=list(parts))
-            self.written.update(parts)
-
 
 def _distinct(column: pa.ChunkedArray) -> pa.Array:
     return pc.unique(column.combine_chunks())
+
+
+def _once_each(rows: pa.Table) -> pa.Table:
+    """Vectors in order of their texts; a killed run may have left one twice."""
+    rows = rows.sort_by("embed_digest")
+    digests = rows["embed_digest"].combine_chunks()
+    if len(rows) < 2 or pc.count_distinct(digests).as_py() == len(rows):
+        return rows
+    is_first = pc.not_equal(digests[1:], digests[:-1])
+    return rows.filter(pa.concat_arrays([pa.array([True]), is_first]))
 
 
 def vector_array(vectors: npt.NDArray[np.float32]) -> pa.Array:

@@ -8,9 +8,12 @@ import hashlib
 import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 BLOCK = 65_536
+#: Files that are read at once.
+THREADS = 2
 
 
 def folder_digests(folder: Path) -> dict[str, str]:
@@ -19,17 +22,12 @@ def folder_digests(folder: Path) -> dict[str, str]:
     The digest is SHA-256 over the file's size and each block that is not all zeros, with its
     offset; it does not depend on where the file system keeps holes.
     """
-    return {name: _digest(path, None) for name, path in _files(folder)}
+    return _digests(folder, None)
 
 
 def copy_folder(source: Path, target: Path) -> dict[str, str]:
     """Copy a folder and return the digests of what was copied, as `folder_digests` does."""
-    digests = {}
-    for name, path in _files(source):
-        copy = target / name
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        digests[name] = _digest(path, copy)
-    return digests
+    return _digests(source, target)
 
 
 def age(path: Path) -> float:
@@ -38,6 +36,24 @@ def age(path: Path) -> float:
         return time.time() - path.stat().st_mtime
     except FileNotFoundError:
         return 0.0
+
+
+def _digests(folder: Path, copies: Path | None) -> dict[str, str]:
+    """Digest of each file of a folder, by its path within it; they are copied where a place is given."""
+
+    def digest(path: Path) -> str:
+        copy = None
+        if copies is not None:
+            copy = copies / path.relative_to(folder)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+        return _digest(path, copy)
+
+    files = _files(folder)
+    # The largest first, so that no thread is left with one.
+    by_size = sorted(files, key=lambda each: -each[1].stat().st_size)
+    with ThreadPoolExecutor(THREADS, "hashing") as threads:
+        found = dict(zip(by_size, threads.map(digest, (path for _, path in by_size)), strict=True))
+    return {each[0]: found[each] for each in files}
 
 
 def _files(folder: Path) -> list[tuple[str, Path]]:

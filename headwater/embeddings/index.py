@@ -4,18 +4,20 @@ A version is the digest of all that it holds, so the same corpus is never publis
 """
 
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import groupby
+from hashlib import sha256
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from headwater.documents.row_digests import row_digests
+from headwater.documents.row_digests import encode, joined, json_of, row_digests
 from headwater.embeddings import bm25
 from headwater.embeddings.embed import TABLE, vector_rows
-from headwater.embeddings.store import HIT_FIELDS, BuildStats, Contents, Point, VectorStore
+from headwater.embeddings.store import HIT_FIELDS, POINTS, BuildStats, Contents, Point, VectorStore
 from headwater.errors import HeadwaterError, IntegrityError
 from headwater.files import read_json, write_json
 from headwater.lake import Lake, Snapshot, sole_writer
@@ -23,6 +25,8 @@ from headwater.records import digest_of, short
 from headwater.versions import note_index
 
 STAGE_VERSION = "index/1"
+#: Points whose names are written at once.
+_BLOCK = 65_536
 #: Versions that are kept besides those that releases name.
 KEEP_VERSIONS = 5
 
@@ -45,7 +49,7 @@ class IndexStats:
 
 def index_digest(lake: Lake, model_digest: str) -> str:
     """The version that publishing now would give; reads digests only."""
-    return _version(_Source(lake, model_digest).digests)
+    return _version(_Source(lake, model_digest).points)
 
 
 @sole_writer
@@ -78,12 +82,12 @@ def publish_index(
     if before.get("key") == key and before["version"] in published:
         return _reused(lake, store, before["version"], before["points"])
     source = _Source(lake, model_digest)
-    if not source.digests:
+    if not len(source.points):
         raise HeadwaterError(
             "There are no chunks to index.",
             mend="Add a source, or see in `headwater status` why documents were turned away.",
         )
-    version, points = _version(source.digests), len(source.digests)
+    version, points = _version(source.points), len(source.points)
     write_json(memory, {"key": key, "version": version, "points": points})
     if version in published:
         return _reused(lake, store, version, points)
@@ -118,47 +122,65 @@ def _prune(store: VectorStore, keep: Collection[str], keep_versions: int) -> Non
             store.delete(version)
 
 
-def _version(digests: Mapping[str, str]) -> str:
-    return digest_of(STAGE_VERSION, sorted(digests.items()))
+def _version(points: pa.Table) -> str:
+    """`digest_of(STAGE_VERSION, pairs)`, with the pair of id and digest of each point by id."""
+    name = sha256(f"[{encode(STAGE_VERSION)},[".encode())
+    for number, batch in enumerate(points.sort_by("id").to_batches(max_chunksize=_BLOCK)):
+        pairs = joined("[", json_of(batch["id"]), ",", json_of(batch["digest"]), "]")
+        name.update(f"{',' if number else ''}{','.join(pairs.to_pylist())}".encode())
+    name.update(b"]]")
+    return name.hexdigest()
 
 
 class _Source:
     """The points that the lake holds now: chunks joined with their vectors, a shard at a time.
 
-    In memory are the id and the digest of every chunk, and the rows of one shard.
+    In memory are the id and the digest of every chunk, and the rows of three shards.
     """
 
     def __init__(self, lake: Lake, model: str) -> None:
         self._chunks, self._vectors = lake.snapshot("document_shards"), lake.snapshot(TABLE)
         self._model = model
+        self._shards = sorted(self._chunks.files)
         self._loaded: _Shard | None = None
-        self._shards: dict[str, str] = {}
-        #: What is stored of each chunk, by id, in order of shards.
-        self.digests: dict[str, str] = {}
+        constant = {"model": model, "bm25": bm25.DIGEST}
+        parts, sizes = [POINTS.empty_table()], []
         columns = ["id", "digest", "embed_digest"]
-        for shard, stored in self._chunks.partitions(sorted(self._chunks.files), columns):
+        for _, stored in self._chunks.partitions(self._shards, columns):
             rows = stored.sort_by("id")
-            constant = {"model": model, "bm25": bm25.DIGEST}
             for name, value in constant.items():
                 rows = rows.append_column(name, pa.array([value] * len(rows), pa.string()))
             digests = row_digests(rows, ("digest", "embed_digest", *constant))
-            for id, digest in zip(rows["id"].to_pylist(), digests.tolist(), strict=True):
-                self._shards[id] = shard
-                self.digests[id] = digest.decode()
+            part = {"id": rows["id"], "digest": pa.array(digests.astype(str), pa.string())}
+            parts.append(pa.table(part, schema=POINTS))
+            sizes.append(len(rows))
+        #: Id of each chunk, and the digest of what is stored of it, in order of shards.
+        self.points = pa.concat_tables(parts).combine_chunks()
+        self._ends = np.cumsum(sizes)
 
     def contents(self) -> Contents:
         """All points, as a store takes them."""
-        first = next(iter(self.digests))
-        dimension = len(next(self.fetch([first])).vector)
-        return Contents(dimension=dimension, digests=self.digests, fetch=self.fetch)
+        dimension = len(next(self.fetch([0])).vector)
+        return Contents(dimension=dimension, points=self.points, fetch=self.fetch)
 
-    def fetch(self, ids: Sequence[str]) -> Iterator[Point]:
-        """The points of some ids; ids of one shard should stand together."""
-        for shard, group in groupby(ids, key=self._shards.__getitem__):
-            if self._loaded is None or self._loaded.shard != shard:
-                self._loaded = None  # before the next one, not beside it
-                self._loaded = _Shard(shard, self._chunks, self._vectors, self._model)
-            yield from self._loaded.points(list(group), self.digests)
+    def fetch(self, rows: Sequence[int]) -> Iterator[Point]:
+        """The points of some rows of `points`, in their order; the next shard is read meanwhile."""
+        numbers = np.asarray(rows)
+        of = np.searchsorted(self._ends, numbers, side="right")
+        groups = np.split(numbers, np.flatnonzero(np.diff(of)) + 1)
+        shards = [self._shards[number] for number in of[np.flatnonzero(np.diff(of, prepend=-1))]]
+        with ThreadPoolExecutor(1, "reading") as thread:
+            ahead = thread.submit(self._read, shards[0])
+            for at, group in enumerate(groups):
+                self._loaded = ahead.result()
+                if at + 1 < len(groups):
+                    ahead = thread.submit(self._read, shards[at + 1])
+                yield from self._loaded.points(self.points.take(group))
+
+    def _read(self, shard: str) -> "_Shard":
+        if self._loaded is not None and self._loaded.shard == shard:
+            return self._loaded
+        return _Shard(shard, self._chunks, self._vectors, self._model)
 
 
 class _Shard:
@@ -166,30 +188,30 @@ class _Shard:
 
     def __init__(self, shard: str, chunks: Snapshot, vectors: Snapshot, model: str) -> None:
         self.shard = shard
-        self._chunks = chunks.partition(shard, _COLUMNS)
+        self._chunks = chunks.partition(shard, _COLUMNS).combine_chunks()
         rows = vectors.partition(shard, ["embed_digest", "model", "vector"])
-        rows = rows.filter(pc.equal(rows["model"], model))
+        rows = rows.filter(pc.equal(rows["model"], model)).combine_chunks()
         self._vectors = vector_rows(rows["vector"])
-        self._at = {id: at for at, id in enumerate(self._chunks["id"].to_pylist())}
-        self._vector_at = {key: at for at, key in enumerate(rows["embed_digest"].to_pylist())}
-        has_vector = pc.is_in(
+        self._vector_at = pc.index_in(
             self._chunks["embed_digest"], value_set=rows["embed_digest"].combine_chunks()
         )
-        lacking = len(has_vector) - (pc.sum(has_vector).as_py() or 0)
+        lacking = self._vector_at.null_count
         if lacking:
             raise HeadwaterError(
                 f"{lacking} chunks of shard {shard} have no vector of this embedding model.",
                 mend="Materialize chunk_embeddings for all shards first.",
             )
 
-    def points(self, ids: Sequence[str], digests: Mapping[str, str]) -> Iterator[Point]:
-        """The points of some of its chunks."""
-        rows = self._chunks.take(pa.array([self._at[id] for id in ids], pa.int64()))
-        for chunk in rows.to_pylist():
+    def points(self, wanted: pa.Table) -> Iterator[Point]:
+        """Some of its points, by id and digest."""
+        at = pc.index_in(wanted["id"], value_set=self._chunks["id"].combine_chunks())
+        chunks, digests = self._chunks.take(at).to_pylist(), wanted["digest"].to_pylist()
+        vectors = self._vector_at.take(at).to_pylist()
+        for chunk, digest, vector in zip(chunks, digests, vectors, strict=True):
             yield Point(
                 id=chunk["id"],
-                digest=digests[chunk["id"]],
-                vector=self._vectors[self._vector_at[chunk["embed_digest"]]],
+                digest=digest,
+                vector=self._vectors[vector],
                 payload={name: chunk[name] for name in HIT_FIELDS},
             )
 

@@ -98,17 +98,17 @@ class ServerStore:
         if version in self._published():
             return BuildStats(points=self._count(self.prefix + version), added=0, removed=0)
         self._drop_unfinished(version)
-        ids = list(contents.digests)
+        count = len(contents.points)
         collection = f"{self.prefix}{version}-{time.time_ns()}"
-        self._create(collection, contents.dimension, len(ids))
-        total = -(-len(ids) // BATCH)
-        for batch in track(batches(ids), what="indexing (batches of chunks)", total=total):
+        self._create(collection, contents.dimension, count)
+        total = -(-count // BATCH)
+        for batch in track(batches(range(count)), what="indexing (batches of chunks)", total=total):
             points = [_point(point) for point in contents.fetch(batch)]
             self.client.upsert(collection, points, wait=True)
         self._check(version, collection)
         alias = CreateAlias(collection_name=collection, alias_name=self.prefix + version)
         self.client.update_collection_aliases([CreateAliasOperation(create_alias=alias)])
-        return BuildStats(points=len(ids), added=len(ids), removed=0)
+        return BuildStats(points=count, added=count, removed=0)
 
     def open(self, version: str) -> "ServerIndex":
         """A handle on a published version."""

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from headwater.errors import HeadwaterError
 from headwater.records import Hit, digest_bytes, short
@@ -26,6 +27,9 @@ BATCH = 512
 
 #: What a payload holds besides the point's digest: the fields of `Hit` but the score.
 HIT_FIELDS = ("id", "uri", "title", "heading", "start", "end", "text")
+
+#: The list of an index's points.
+POINTS = pa.schema([("id", pa.string()), ("digest", pa.string())])
 
 Vector = npt.NDArray[np.float32]
 
@@ -45,15 +49,18 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What an index version shall hold: the digest of each point by id, and how to get points.
+    """What an index version shall hold, and how to get it.
 
-    `dimension` is that of the vectors. `fetch` yields the points of the ids it is given, in any order; a build that starts from an
-    earlier version asks only for those that differ.
+    Attributes:
+        dimension: of the vectors.
+        points: `id` and `digest` of each point, as `POINTS` has them.
+        fetch: yields the points of some rows of `points`, in their order; a build that starts from an
+            earlier version asks for those alone that differ.
     """
 
     dimension: int
-    digests: Mapping[str, str]
-    fetch: Callable[[Sequence[str]], Iterator[Point]]
+    points: pa.Table
+    fetch: Callable[[Sequence[int]], Iterator[Point]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +158,7 @@ def to_hits(scored: Sequence[tuple[float, Mapping[str, Any]]], limit: int) -> li
     return sorted(hits, key=lambda hit: (-hit.score, hit.id))[:limit]
 
 
-def batches(ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Ids in runs of `BATCH`."""
-    for start in range(0, len(ids), BATCH):
-        yield ids[start : start + BATCH]
+def batches(rows: Sequence[int]) -> Iterator[Sequence[int]]:
+    """Numbers of rows in runs of `BATCH`."""
+    for start in range(0, len(rows), BATCH):
+        yield rows[start : start + BATCH]

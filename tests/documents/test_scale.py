@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import pyarrow as pa
 import pytest
 
 from headwater.documents import chunk, clean, contents, duplicates, raw, sources, spool, stage
@@ -105,14 +106,14 @@ def test_shards_at_rest_are_not_looked_at(twelve: Corpus, monkeypatch):
     first = build(twelve)
     asked: list[str] = []
     for module in (clean, chunk):
-        real = module._input_digest
+        real = module._input_digests
 
         def noted(*arguments, real=real):
-            document = next(each for each in arguments if isinstance(each, dict))
-            asked.append(document["uri"])
+            documents = next(each for each in arguments if isinstance(each, pa.Table))
+            asked.extend(documents["uri"].to_pylist())
             return real(*arguments)
 
-        monkeypatch.setattr(module, "_input_digest", noted)
+        monkeypatch.setattr(module, "_input_digests", noted)
     monkeypatch.setattr(duplicates, "resolve", fail)
     again = build(twelve)
     assert asked == []
@@ -130,10 +131,13 @@ def test_shards_at_rest_are_not_looked_at(twelve: Corpus, monkeypatch):
 def test_one_edit_wakes_one_shard(twelve: Corpus, monkeypatch):
     build(twelve)
     asked: set[str] = set()
-    real = clean._input_digest
-    monkeypatch.setattr(
-        clean, "_input_digest", lambda row, *rest: asked.add(row["shard"]) or real(row, *rest)
-    )
+    real = clean._input_digests
+
+    def noted(rows, *rest):
+        asked.update(rows["shard"].to_pylist())
+        return real(rows, *rest)
+
+    monkeypatch.setattr(clean, "_input_digests", noted)
     twelve.write("5.txt", f"Other words. {PROSE}")
     twelve.raw()
     twelve.clean()
@@ -151,7 +155,7 @@ def test_what_stays_counts_as_memory(twelve: Corpus, monkeypatch):
     before = twelve.lake.version("raw_documents")
     for number in range(11):
         twelve.write(f"{number}.txt", f"Edited. {PROSE} {number}")
-    monkeypatch.setattr(stage, "FLUSH_BYTES", 1)
+    monkeypatch.setattr(stage, "COMMIT_BYTES", 1)
     edited = build(twelve)
     assert digests(edited) != digests(first)
     assert (

@@ -81,17 +81,10 @@ def test_a_kill_leaves_the_row_or_the_tombstone(
     def end(*args: object, **kwargs: object) -> None:
         raise Killed
 
-    monkeypatch.setattr(stage, "FLUSH_BYTES", 1)
+    monkeypatch.setattr(stage, "COMMIT_BYTES", 1)
     with monkeypatch.context() as patched:
         if at == "rows":
-            replace = Lake.replace
-
-            def end_at_rows(self: Lake, name: str, *args: object, **kwargs: object) -> int:
-                if name == "raw_documents":
-                    raise Killed
-                return replace(self, name, *args, **kwargs)  # type: ignore[arg-type]
-
-            patched.setattr(Lake, "replace", end_at_rows)
+            patched.setattr(Lake, "replace_by", end)
         else:
             patched.setattr(raw, "write_quarantine", end)
         with pytest.raises(Killed):

@@ -4,10 +4,11 @@ import hashlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import pyarrow as pa
 
 from headwater.documents.split import embed_text
 from headwater.embeddings.embed import TABLE
-from headwater.embeddings.store import HIT_FIELDS, Contents, Point
+from headwater.embeddings.store import HIT_FIELDS, POINTS, Contents, Point
 from headwater.lake import Lake, rows_to_table
 from headwater.records import digest_of, shard_of
 
@@ -88,18 +89,18 @@ def vector_keys(lake: Lake) -> set[tuple[str, str, str]]:
 def contents(rows: Sequence[dict]) -> Contents:
     """What a store is given for these chunks."""
     encoder = WordEncoder()
-    points = {
-        row["id"]: Point(
+    points = [
+        Point(
             id=row["id"],
             digest=row["digest"],
             vector=encoder.encode([embed_text(row["heading"], row["text"])])[0],
             payload={name: row[name] for name in HIT_FIELDS},
         )
         for row in rows
-    }
+    ]
 
-    def fetch(ids: Sequence[str]) -> Iterator[Point]:
-        return (points[id] for id in ids)
+    def fetch(rows: Sequence[int]) -> Iterator[Point]:
+        return (points[row] for row in rows)
 
-    digests = {id: point.digest for id, point in points.items()}
-    return Contents(dimension=DIMENSION, digests=digests, fetch=fetch)
+    listed = [{"id": point.id, "digest": point.digest} for point in points]
+    return Contents(DIMENSION, pa.Table.from_pylist(listed, schema=POINTS), fetch)

@@ -104,7 +104,7 @@ def test_every_point_is_stored_with_what_answers_need(index):
 
 def test_dense_scores_are_cosine_similarities_best_first(index):
     rows = contents(corpus())
-    points = list(rows.fetch(list(rows.digests)))
+    points = list(rows.fetch(range(len(rows.points))))
     (vector,) = WordEncoder().encode(["the raise statement"])
     expected = sorted(((float(vector @ p.vector), p.id) for p in points), reverse=True)
     hits = index.dense(vector, 8)

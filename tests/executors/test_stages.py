@@ -67,16 +67,16 @@ def test_workers_that_die_in_mid_run_change_nothing(corpus, inline, tmp_path, mo
 def test_a_killed_build_goes_on_with_another_executor(corpus, inline, monkeypatch):
     """What is committed stands, whoever made it."""
     alone, digests = inline
-    real = corpus.lake.replace
-    monkeypatch.setattr(stage, "FLUSH_BYTES", 1)  # each shard is a commit
+    real = corpus.lake.replace_by
+    monkeypatch.setattr(stage, "COMMIT_BYTES", 1)  # each shard is a commit
 
-    def killed(name, rows, *, keys):
-        version = real(name, rows, keys=keys)
+    def killed(name, files):
+        version = real(name, files)
         if name == "clean_documents":
             raise KeyboardInterrupt
         return version
 
-    monkeypatch.setattr(corpus.lake, "replace", killed)
+    monkeypatch.setattr(corpus.lake, "replace_by", killed)
     with Processes(2) as executor, pytest.raises(KeyboardInterrupt):
         build(corpus, executor)
     monkeypatch.undo()
