@@ -54,8 +54,8 @@ def test_every_write_is_counted(found: tuple[dict, int]) -> None:
         counted[stage] = ended
     assert counted.total() == commits, "each commit of a table, and no other"
     # Each of four shards is committed by itself, and vectors are before they are in their places.
-    assert all(counted[stage] > 1 for stage in ("raw_documents", "document_shards"))
-    assert counted["chunk_embeddings"] > 4
+    sharded = ("raw_documents", "document_shards", "chunk_embeddings")
+    assert all(counted[stage] > 1 for stage in sharded)
     assert counted["vector_index"] == counted["release"] == 0
     assert {"os.rename", "os.mkdir", "write", "engine flush: done"} <= events["vector_index"].keys()
     # Manifest, pointer and history: each is written, and two of them are renamed.
