@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from headwater.documents.clean import read_documents
+from headwater.documents.clean import RECORD, records_of
 from headwater.documents.duplicates import left_out_by_shard
 from headwater.documents.parsed import fold
 from headwater.documents.rest import Rest
@@ -35,7 +35,7 @@ from headwater.documents.stage import (
 from headwater.documents.tokens import adds_up, token_counter, tokenizer_digest
 from headwater.executors.base import Executor, in_blocks, map_groups, refuse_unlike
 from headwater.executors.inline import Inline
-from headwater.lake import Lake, Snapshot, chosen_rows, rows_to_table, writer_of_shards
+from headwater.lake import Lake, chosen_rows, rows_to_table, writer_of_shards
 from headwater.progress import track
 from headwater.records import Chunk, CleanDocument, digest_of
 from headwater.tables import SCHEMAS
@@ -49,7 +49,6 @@ OUTPUT = Output(
     columns=("digest",),
     where_given=("access",),
 )
-_LIGHT = ["uri", "shard", "digest", "licence", "access"]
 _CHUNK = [field.name for field in fields(Chunk)]
 #: A document, and the digest of what its chunks are made from.
 Unsplit = tuple[CleanDocument, str]
@@ -128,9 +127,10 @@ def shard_documents(
 
     def works() -> Iterator[tuple[_Work, list[list[Unsplit]]]]:
         """Shards with documents to split, with these in blocks; the other shards are finished."""
-        documents = lake.snapshot("clean_documents")
+        # With the texts, ahead: a shard that is awake has nearly always something to split.
+        documents = lake.snapshot("clean_documents").partitions(awake, RECORD)
         stored = lake.snapshot("document_shards").partitions(awake, ["uri", "input_digest"])
-        both = zip(documents.partitions(awake, _LIGHT), stored, strict=True)
+        both = zip(documents, stored, strict=True)
         for (shard, rows), (_, held) in track(both, what="splitting documents", total=len(awake)):
             out = left_out.get(shard, set())
             want = _input_digests(how.version, chosen_rows(rows, out, but=True))
@@ -139,7 +139,7 @@ def shard_documents(
             changed = sorted(want.keys() - keep)
             work = _Work(shard, want, changed, gone=have.keys() - keep)
             if changed:
-                yield work, _blocks(documents, work, apart=executor.apart)
+                yield work, _blocks(rows, work, apart=executor.apart)
             else:
                 finish(work, [])
 
@@ -173,11 +173,10 @@ def _input_digests(version: str, documents: pa.Table) -> dict[str, str]:
     return dict(zip(documents["uri"].to_pylist(), names, strict=True))
 
 
-def _blocks(documents: Snapshot, work: _Work, *, apart: bool) -> list[list[Unsplit]]:
+def _blocks(documents: pa.Table, work: _Work, *, apart: bool) -> list[list[Unsplit]]:
     """The changed documents of a shard: all together, or a task's worth each."""
     unsplit = [
-        (document, work.want[document.uri])
-        for document in read_documents(documents, work.shard, work.changed)
+        (document, work.want[document.uri]) for document in records_of(documents, work.changed)
     ]
     if not apart:
         return [unsplit]

@@ -8,7 +8,7 @@ computed here, once for each changed document; which of them stays is not known 
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache, partial
 from itertools import islice
@@ -50,7 +50,7 @@ from headwater.documents.stage import (
 from headwater.documents.suites import Suite
 from headwater.executors.base import Executor, in_blocks, map_groups, refuse_unlike
 from headwater.executors.inline import Inline
-from headwater.lake import Lake, Snapshot, chosen_rows, rows_to_table, writer_of_shards
+from headwater.lake import Lake, chosen_rows, rows_to_table, writer_of_shards
 from headwater.progress import track
 from headwater.records import CleanDocument, Heading, Quarantined, digest_of
 from headwater.tables import SCHEMAS
@@ -66,8 +66,9 @@ OUTPUT = Output(
 )
 _LIGHT = ["uri", "source", "shard", "media_type", "licence", "digest"]
 _STORED = ["uri", "source", "shard", "licence", "access", "input_digest", "digest"]
-_RECORD = ["uri", "source", "shard", "title", "language", "text", "headings", "licence"]
-_RECORD += ["access", "input_digest", "digest"]
+#: Columns of a document's record.
+RECORD = ["uri", "source", "shard", "title", "language", "text", "headings", "licence"]
+RECORD += ["access", "input_digest", "digest"]
 _COLUMNS = [column.name for column in fields(CleanDocument)]
 #: What a row of quarantine has of its document's.
 _KNOWN, _TOLD = ("uri", "source", "shard", "input_digest"), ("licence", "access")
@@ -188,8 +189,8 @@ def clean_documents(
 
     def works() -> Iterator[tuple[_Work, list[list[dict[str, Any]]]]]:
         """Shards with documents to make, with these in blocks; the other shards are finished."""
-        documents = lake.snapshot("raw_documents")
-        raw = documents.partitions(awake, [*_LIGHT, "access"])
+        # With the bytes, ahead: a shard that is awake has nearly always something to make.
+        raw = lake.snapshot("raw_documents").partitions(awake, [*_LIGHT, "access", "content"])
         stored = lake.snapshot("clean_documents").partitions(
             awake, _STORED if left_out else ["uri", "input_digest"]
         )
@@ -206,7 +207,7 @@ def clean_documents(
                 told = {row["uri"]: {name: row[name] for name in _TOLD} for row in rows.to_pylist()}
                 work.refused = [row | told[row["uri"]] for row in work.refused]
             if work.changed:
-                yield work, _blocks(documents, work, apart=executor.apart)
+                yield work, _blocks(rows, work, apart=executor.apart)
             else:
                 finish(work, [])
 
@@ -362,10 +363,9 @@ def _refusal_digest(input_digest: str, reason: str, limits: ParserLimits) -> str
     return digest_of(input_digest, limits.digest) if reason in LIMIT_REASONS else input_digest
 
 
-def _blocks(documents: Snapshot, work: _Work, *, apart: bool) -> list[list[dict[str, Any]]]:
+def _blocks(documents: pa.Table, work: _Work, *, apart: bool) -> list[list[dict[str, Any]]]:
     """The changed documents of a shard with their bytes: all together, or a task's worth each."""
-    table = documents.partition(work.shard, [*_LIGHT, "access", "content"])
-    rows = chosen_rows(table, work.changed).to_pylist()
+    rows = chosen_rows(documents, work.changed).to_pylist()
     for row in rows:
         row["input_digest"] = work.changed[row["uri"]]
     if not apart:
@@ -525,9 +525,9 @@ def _identifier() -> Any:
     return LanguageIdentifier.from_model_file(MODEL_FILE)
 
 
-def read_documents(stored: Snapshot, shard: str, uris: Sequence[str]) -> list[CleanDocument]:
-    """Some documents of a shard, as records, by URI; without what tells duplicates."""
-    rows = chosen_rows(stored.partition(shard, _RECORD), uris).to_pylist()
+def records_of(documents: pa.Table, uris: Collection[str]) -> list[CleanDocument]:
+    """Some documents (rows with `RECORD`), as records, by URI; without what tells duplicates."""
+    rows = chosen_rows(documents, uris).to_pylist()
     documents = [
         CleanDocument(**{**row, "headings": tuple(Heading(**h) for h in row["headings"])})
         for row in rows

@@ -6,6 +6,7 @@ changes, and `index.json` holds the digest of each of its files.
 """
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from headwater.embeddings import bm25
-from headwater.embeddings.folders import age, copy_folder, folder_digests
+from headwater.embeddings.folders import Copied, age, copy_folder, folder_digests
 from headwater.embeddings.store import (
     BATCH,
     DENSE,
@@ -44,10 +45,20 @@ if TYPE_CHECKING:
     from qdrant_edge import EdgeConfig, EdgeShard
 
 MANIFEST, SHARD, LIST = "index.json", "shard", "points.parquet"
+#: Vectors of an immutable segment, and files of such a segment that the engine never writes again.
+_IMMUTABLE = f"segments/*/vector_storage-{DENSE}/matrix.dat"
+_NEVER_WRITTEN = re.compile(
+    r"segments/([^/]+)/(?:vector_storage-[^/]+/matrix\.dat|id_tracker\.mappings"
+    r"|vector_index-[^/]+/(?:inverted_index\.dat|links_compressed\.bin|graph\.bin)"
+    r"|(?:payload_storage|vector_storage-[^/]+/store)/page_\d+\.dat)"
+)
 #: The engine makes segments above 10 MB of vectors immutable, and there deleted points count in word
 #: frequencies until they are cleaned up. Up to this size each update cleans up (2 s for 12,000
 #: points), so that scores are those of a full build; above, when a fifth is deleted.
 EXACT_POINTS = 20_000
+#: Vectors that are indexed at a time, as a segment of the engine's: what bounds the memory of a build,
+#: which is several times that. A version is published whole, so there is no write-ahead log.
+PART_BYTES = 96 * 2**20
 
 
 class EdgeStore:
@@ -79,14 +90,8 @@ class EdgeStore:
             return BuildStats(points=self._manifest(version)["points"], added=0, removed=0)
         self._sweep()
         with new_folder(self.root / version) as work:
-            shard = self._shard(work / SHARD, contents, base)
-            try:
-                added, removed = _update(shard, contents, self._present(base))
-                shard.optimize()
-                shard.flush()
-                points = shard.info().points_count
-            finally:
-                shard.close()
+            copied = Copied({}, {}) if base is None else self._copy(base, work / SHARD)
+            points, added, removed = self._fill(work / SHARD, contents, base)
             if points != len(contents.points):
                 raise IntegrityError(
                     f"Index {short(version)} has {points} points, not {len(contents.points)}.",
@@ -94,7 +99,14 @@ class EdgeStore:
                 )
             # Asking the engine for all of them takes it seconds.
             pq.write_table(contents.points, work / LIST, compression="zstd", use_dictionary=False)
-            write_json(work / MANIFEST, _manifest_of(work, version, points, contents.dimension))
+            manifest = {
+                "version": version,
+                "points": points,
+                "dimension": contents.dimension,
+                "files": folder_digests(work / SHARD, copied.unchanged(work / SHARD)),
+                "list": digest_file(work / LIST),
+            }
+            write_json(work / MANIFEST, manifest)
         return BuildStats(points=points, added=added, removed=removed)
 
     def open(self, version: str) -> "EdgeIndex":
@@ -106,7 +118,8 @@ class EdgeStore:
         place.mkdir(parents=True, exist_ok=True)
         copy = Path(tempfile.mkdtemp(dir=place, prefix=f"{os.getpid()}-"))
         try:
-            manifest = self._copy(version, copy / SHARD)
+            manifest = self._manifest(version)
+            self._copy(version, copy / SHARD)
             config = self._config(manifest["points"], manifest["dimension"])
             shard = EdgeShard.load(str(copy / SHARD), config)
         except BaseException:
@@ -128,16 +141,45 @@ class EdgeStore:
         _check(version, manifest["files"], folder_digests(self.root / version / SHARD))
         self._list(version, manifest)
 
-    def _shard(self, folder: Path, contents: Contents, base: str | None) -> "EdgeShard":
-        """A new shard, or a writable copy of a version's."""
+    def _fill(self, folder: Path, contents: Contents, base: str | None) -> tuple[int, int, int]:
+        """Make a shard hold some contents: points that it has, that were written and deleted.
+
+        Args:
+            folder: where there is a copy of `base`, if that is given.
+        """
+        from qdrant_edge import UpdateOperation
+
+        gone, changed = _difference(self._present(base), contents.points)
+        shard, since = self._shard(folder, contents), 0
+        try:
+            if gone:
+                shard.update(UpdateOperation.delete_points([*map(point_key, gone)]))
+            total = -(-len(changed) // BATCH)
+            for rows in track(batches(changed), what="indexing (batches of chunks)", total=total):
+                if since * contents.dimension * 4 >= PART_BYTES:
+                    # What is mapped stays in memory until it is closed, so a part at a time.
+                    _finish(shard)
+                    shard, since = self._shard(folder, contents), 0
+                points = [_point(point) for point in contents.fetch(rows)]
+                shard.update(UpdateOperation.upsert_points(points))
+                since += len(rows)
+            count = shard.info().points_count
+        except BaseException:
+            shard.close()
+            raise
+        _finish(shard)
+        return count, len(changed), len(gone)
+
+    def _shard(self, folder: Path, contents: Contents) -> "EdgeShard":
+        """The shard in a folder; a new one where there is none."""
         from qdrant_edge import EdgeShard
 
-        config = self._config(len(contents.points), contents.dimension)
-        if base is None:
-            folder.mkdir()
-            return EdgeShard.create(str(folder), config)
-        self._copy(base, folder)
-        return EdgeShard.load(str(folder), config)
+        if folder.exists():
+            config = self._config(len(contents.points), contents.dimension)
+            return EdgeShard.load(str(folder), config)
+        folder.mkdir()
+        config = self._config(len(contents.points), contents.dimension, wal_enabled=False)
+        return EdgeShard.create(str(folder), config)
 
     def _present(self, base: str | None) -> pa.Table:
         """The points that a version has, none without one."""
@@ -152,13 +194,26 @@ class EdgeStore:
         _check(version, {LIST: manifest.get("list", "")}, found)
         return path
 
-    def _copy(self, version: str, target: Path) -> Mapping[str, Any]:
-        """Copy a version's data and check the copy; returns the manifest."""
+    def _copy(self, version: str, target: Path) -> Copied:
+        """Copy a version's data, and check it on the way."""
         manifest = self._manifest(version)
-        _check(version, manifest["files"], copy_folder(self.root / version / SHARD, target))
-        return manifest
+        source = self.root / version / SHARD
+        # A segment that has these vectors is immutable: what is deleted is noted beside, and what is
+        # new or changed goes to another one.
+        immutable = {path.parent.parent.name for path in source.glob(_IMMUTABLE)}
 
-    def _config(self, points: int, dimension: int) -> "EdgeConfig":
+        def is_shared(name: str) -> bool:
+            found = _NEVER_WRITTEN.fullmatch(name)
+            return found is not None and found[1] in immutable
+
+        copied = copy_folder(source, target, is_shared)
+        _check(version, manifest["files"], copied.digests)
+        return copied
+
+    def _config(
+        self, points: int, dimension: int, *, wal_enabled: bool | None = None
+    ) -> "EdgeConfig":
+        """How the engine keeps a shard; what is None stays as the shard has it."""
         from qdrant_edge import (
             Distance,
             EdgeConfig,
@@ -171,12 +226,14 @@ class EdgeStore:
         exact = EdgeOptimizersConfig(
             deleted_threshold=1e-6, vacuum_min_vector_number=1, default_segment_number=1
         )
+        # Two parts are too large to be merged.
+        in_parts = EdgeOptimizersConfig(max_segment_size=PART_BYTES * 5 // 4 // 1024)
         return EdgeConfig(
             vectors={DENSE: EdgeVectorParams(dimension, Distance.Cosine)},
             sparse_vectors={SPARSE: EdgeSparseVectorParams(modifier=Modifier.Idf)},
-            optimizers=exact if points <= EXACT_POINTS else EdgeOptimizersConfig(),
+            optimizers=exact if points <= EXACT_POINTS else in_parts,
             max_search_threads=self.threads,
-            wal_enabled=True,
+            wal_enabled=wal_enabled,
         )
 
     def _manifest(self, version: str) -> Mapping[str, Any]:
@@ -232,22 +289,23 @@ class EdgeIndex:
         return to_hits([(point.score, point.payload or {}) for point in found], limit)
 
 
-def _update(shard: "EdgeShard", contents: Contents, present: pa.Table) -> tuple[int, int]:
-    """Make a shard that holds `present` hold `contents`; returns how many were written and deleted."""
-    from qdrant_edge import UpdateOperation
-
-    ids, known = contents.points["id"], present["id"].combine_chunks()
-    gone = present.filter(pc.invert(pc.is_in(known, value_set=ids.combine_chunks())))["id"]
-    if len(gone):
-        keys: list[Any] = [point_key(id) for id in gone.to_pylist()]
-        shard.update(UpdateOperation.delete_points(keys))
+def _difference(present: pa.Table, wanted: pa.Table) -> tuple[list[str], list[int]]:
+    """Ids that a shard has and shall not have, and the rows of `wanted` that it lacks or has otherwise."""
+    ids, known = wanted["id"].combine_chunks(), present["id"].combine_chunks()
+    gone = known.filter(pc.invert(pc.is_in(known, value_set=ids)))
     held = present["digest"].take(pc.index_in(ids, value_set=known))
-    stands = pc.equal(held, contents.points["digest"]).fill_null(False)
-    changed = np.flatnonzero(~stands.to_numpy()).tolist()
-    total = -(-len(changed) // BATCH)
-    for rows in track(batches(changed), what="indexing (batches of chunks)", total=total):
-        shard.update(UpdateOperation.upsert_points([_point(p) for p in contents.fetch(rows)]))
-    return len(changed), len(gone)
+    stands = pc.equal(held, wanted["digest"]).fill_null(False)
+    changed: list[int] = np.flatnonzero(~stands.to_numpy()).tolist()
+    return gone.to_pylist(), changed
+
+
+def _finish(shard: "EdgeShard") -> None:
+    """Index what was written, and leave it whole on the disk."""
+    try:
+        shard.optimize()
+        shard.flush()
+    finally:
+        shard.close()
 
 
 def _point(point: Point) -> Any:
@@ -260,16 +318,6 @@ def _point(point: Point) -> Any:
         {DENSE: point.vector.tolist(), SPARSE: sparse},
         {**point.payload, "digest": point.digest},
     )
-
-
-def _manifest_of(work: Path, version: str, points: int, dimension: int) -> dict[str, Any]:
-    return {
-        "version": version,
-        "points": points,
-        "dimension": dimension,
-        "files": folder_digests(work / SHARD),
-        "list": digest_file(work / LIST),
-    }
 
 
 def _check(version: str, expected: Mapping[str, str], actual: Mapping[str, str]) -> None:

@@ -7,27 +7,88 @@ import errno
 import hashlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 BLOCK = 65_536
 #: Files that are read at once.
 THREADS = 2
 
 
-def folder_digests(folder: Path) -> dict[str, str]:
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """A copy of a folder: digests of its files, and which of them are the source's own, as they were."""
+
+    digests: dict[str, str]
+    shared: dict[str, os.stat_result]
+
+    def unchanged(self, folder: Path) -> dict[str, str]:
+        """Digests of the shared files that nobody has written since."""
+        return {
+            name: self.digests[name]
+            for name, before in self.shared.items()
+            if _is_as(folder / name, before)
+        }
+
+
+def folder_digests(folder: Path, known: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
     """Digest of every file, by its path within the folder.
 
     The digest is SHA-256 over the file's size and each block that is not all zeros, with its
     offset; it does not depend on where the file system keeps holes.
+
+    Args:
+        known: of files that need not be read.
     """
-    return _digests(folder, None)
+    files = {name: path for name, path in _files(folder).items() if name not in known}
+    found = _each(_digest, files)
+    return {name: known.get(name) or found[name] for name in _files(folder)}
 
 
-def copy_folder(source: Path, target: Path) -> dict[str, str]:
-    """Copy a folder and return the digests of what was copied, as `folder_digests` does."""
-    return _digests(source, target)
+def copy_folder(
+    source: Path, target: Path, is_shared: Callable[[str], bool] = lambda name: False
+) -> Copied:
+    """Copy a folder, and take the digests of what was copied, as `folder_digests` does.
+
+    Args:
+        is_shared: whether a file, by its path within the folder, is never written again, so that the
+            copy may be a link to it. On a file system without links it is copied.
+    """
+    files, shared = _files(source), dict[str, os.stat_result]()
+
+    def copy(path: Path) -> str:
+        name = path.relative_to(source).as_posix()
+        place = target / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if is_shared(name) and _linked(path, place):
+            shared[name] = place.stat()
+            return _digest(place)
+        return _digest(path, place)
+
+    return Copied(_each(copy, files), shared)
+
+
+def _linked(path: Path, place: Path) -> bool:
+    try:
+        place.hardlink_to(path)
+    except OSError as error:
+        if error.errno in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP):
+            return False
+        raise
+    return True
+
+
+def _is_as(path: Path, before: os.stat_result) -> bool:
+    try:
+        now = path.stat()
+    except FileNotFoundError:
+        return False
+    return all(
+        getattr(now, each) == getattr(before, each) for each in ("st_ino", "st_size", "st_mtime_ns")
+    )
 
 
 def age(path: Path) -> float:
@@ -38,30 +99,22 @@ def age(path: Path) -> float:
         return 0.0
 
 
-def _digests(folder: Path, copies: Path | None) -> dict[str, str]:
-    """Digest of each file of a folder, by its path within it; they are copied where a place is given."""
-
-    def digest(path: Path) -> str:
-        copy = None
-        if copies is not None:
-            copy = copies / path.relative_to(folder)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-        return _digest(path, copy)
-
-    files = _files(folder)
+def _each(function: Callable[[Path], str], files: Mapping[str, Path]) -> dict[str, str]:
+    """What a function says of each file, some at a time."""
     # The largest first, so that no thread is left with one.
-    by_size = sorted(files, key=lambda each: -each[1].stat().st_size)
+    by_size = sorted(files, key=lambda name: -files[name].stat().st_size)
     with ThreadPoolExecutor(THREADS, "hashing") as threads:
-        found = dict(zip(by_size, threads.map(digest, (path for _, path in by_size)), strict=True))
-    return {each[0]: found[each] for each in files}
+        found = threads.map(function, (files[name] for name in by_size))
+        said = dict(zip(by_size, found, strict=True))
+    return {name: said[name] for name in files}
 
 
-def _files(folder: Path) -> list[tuple[str, Path]]:
+def _files(folder: Path) -> dict[str, Path]:
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    return [(path.relative_to(folder).as_posix(), path) for path in paths]
+    return {path.relative_to(folder).as_posix(): path for path in paths}
 
 
-def _digest(path: Path, copy: Path | None) -> str:
+def _digest(path: Path, copy: Path | None = None) -> str:
     """Digest of a file, which is copied at the same time where a place is given."""
     size = path.stat().st_size
     digest = hashlib.sha256(size.to_bytes(8))

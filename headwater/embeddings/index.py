@@ -4,6 +4,7 @@ A version is the digest of all that it holds, so the same corpus is never publis
 """
 
 import logging
+from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from headwater.embeddings.embed import TABLE, vector_rows
 from headwater.embeddings.store import HIT_FIELDS, POINTS, BuildStats, Contents, Point, VectorStore
 from headwater.errors import HeadwaterError, IntegrityError
 from headwater.files import read_json, write_json
-from headwater.lake import Lake, Snapshot, sole_writer
+from headwater.lake import READERS, Lake, Snapshot, sole_writer
 from headwater.records import digest_of, short
 from headwater.versions import note_index
 
@@ -135,7 +136,7 @@ def _version(points: pa.Table) -> str:
 class _Source:
     """The points that the lake holds now: chunks joined with their vectors, a shard at a time.
 
-    In memory are the id and the digest of every chunk, and the rows of three shards.
+    In memory are the id and the digest of every chunk, and the rows of some shards.
     """
 
     def __init__(self, lake: Lake, model: str) -> None:
@@ -164,17 +165,17 @@ class _Source:
         return Contents(dimension=dimension, points=self.points, fetch=self.fetch)
 
     def fetch(self, rows: Sequence[int]) -> Iterator[Point]:
-        """The points of some rows of `points`, in their order; the next shard is read meanwhile."""
+        """The points of some rows of `points`, in their order; the next shards are read meanwhile."""
         numbers = np.asarray(rows)
         of = np.searchsorted(self._ends, numbers, side="right")
         groups = np.split(numbers, np.flatnonzero(np.diff(of)) + 1)
         shards = [self._shards[number] for number in of[np.flatnonzero(np.diff(of, prepend=-1))]]
-        with ThreadPoolExecutor(1, "reading") as thread:
-            ahead = thread.submit(self._read, shards[0])
-            for at, group in enumerate(groups):
-                self._loaded = ahead.result()
-                if at + 1 < len(groups):
-                    ahead = thread.submit(self._read, shards[at + 1])
+        with ThreadPoolExecutor(READERS, "reading") as threads:
+            ahead = deque(threads.submit(self._read, shard) for shard in shards[:READERS])
+            for at, group in enumerate(groups, READERS):
+                self._loaded = ahead.popleft().result()
+                if at < len(shards):
+                    ahead.append(threads.submit(self._read, shards[at]))
                 yield from self._loaded.points(self.points.take(group))
 
     def _read(self, shard: str) -> "_Shard":

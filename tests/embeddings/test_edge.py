@@ -1,3 +1,4 @@
+import errno
 import os
 import signal
 import subprocess
@@ -8,11 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from headwater.embeddings import edge
 from headwater.embeddings.edge import EdgeStore
-from headwater.embeddings.store import Contents, Point
+from headwater.embeddings.folders import copy_folder, folder_digests
+from headwater.embeddings.store import HIT_FIELDS, POINTS, Contents, Point
 from headwater.errors import IntegrityError
 from tests.embeddings.examples import WordEncoder, chunk, contents, corpus
 
@@ -167,3 +170,88 @@ def test_a_damaged_list_is_found(store, damage):
     for call in (store.verify, lambda v: store.build("v2", contents(corpus()), base=v)):
         with pytest.raises(IntegrityError, match="damaged"):
             call("v1")
+
+
+WIDE = 1024
+
+
+def wide(count: int, *, edited: int = 0) -> Contents:
+    """So many points that the engine makes immutable segments; the first ones can be others."""
+    random = np.random.default_rng(7)
+    vectors = random.normal(size=(count, WIDE)).astype(np.float32)
+    vectors[:edited] = -vectors[:edited]
+    points = [
+        Point(
+            id=f"{number:08d}",
+            digest=f"{number} {number < edited}",
+            vector=vector / np.linalg.norm(vector),
+            payload=dict.fromkeys(HIT_FIELDS, f"{number:08d}"),
+        )
+        for number, vector in enumerate(vectors)
+    ]
+    listed = [{"id": point.id, "digest": point.digest} for point in points]
+    table = pa.Table.from_pylist(listed, schema=POINTS)
+    return Contents(WIDE, table, lambda rows: (points[row] for row in rows))
+
+
+def test_a_large_index_is_built_in_parts_and_shares_what_is_never_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(edge, "EXACT_POINTS", 0)
+    monkeypatch.setattr(edge, "PART_BYTES", 11 * 2**20)
+    store = EdgeStore(tmp_path)
+    assert store.build("v1", wide(6000)).added == 6000
+    parts = sorted(path.relative_to(tmp_path / "v1") for path in tmp_path.rglob("matrix.dat"))
+    assert len(parts) == 2
+    before = snapshot(store.root / "v1")
+    stats = store.build("v2", wide(5990, edited=30), base="v1")
+    assert (stats.points, stats.added, stats.removed) == (5990, 30, 10)
+    for part in parts:
+        assert (store.root / "v1" / part).samefile(store.root / "v2" / part)
+    assert snapshot(store.root / "v1") == before
+    store.verify("v1")
+    store.verify("v2")
+
+    index, wanted = store.open("v2"), list(wide(5990, edited=30).fetch([0, 29, 30, 3000, 5989]))
+    assert index.count() == 5990
+    for point in wanted:
+        (best, *_) = index.dense(point.vector, 3)
+        assert best.id == point.id and best.score == pytest.approx(1, abs=1e-4)
+    index.close()
+    store.delete("v1")
+    store.verify("v2")
+
+
+def test_a_shared_file_that_is_damaged_is_found_in_both(tmp_path, monkeypatch):
+    monkeypatch.setattr(edge, "EXACT_POINTS", 0)
+    store = EdgeStore(tmp_path)
+    store.build("v1", wide(3000))
+    store.build("v2", wide(3000, edited=1), base="v1")
+    with next((tmp_path / "v1").rglob("matrix.dat")).open("r+b") as file:
+        file.write(b"damage")
+    for version in ("v1", "v2"):
+        for call in (store.verify, store.open):
+            with pytest.raises(IntegrityError, match="damaged"):
+                call(version)
+    with pytest.raises(IntegrityError, match="damaged"):
+        store.build("v3", wide(3000, edited=2), base="v2")
+
+
+def test_links_are_copies_where_there_are_none_and_hashed_again_where_they_were_written(
+    tmp_path, monkeypatch
+):
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in ("shared", "other"):
+        (source / name).write_bytes(name.encode() * 1000)
+    copied = copy_folder(source, tmp_path / "linked", lambda name: name == "shared")
+    assert copied.digests == folder_digests(source) and copied.shared.keys() == {"shared"}
+    assert copied.unchanged(tmp_path / "linked") == {"shared": copied.digests["shared"]}
+    with (tmp_path / "linked" / "shared").open("r+b") as file:
+        file.write(b"x")
+    assert copied.unchanged(tmp_path / "linked") == {}
+
+    def refuse(self, target):
+        raise OSError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    apart = copy_folder(source, tmp_path / "apart", lambda name: True)
+    assert apart.shared == {} and apart.digests == folder_digests(tmp_path / "apart")
