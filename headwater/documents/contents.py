@@ -15,6 +15,9 @@ from headwater.files import read_json, write_json
 from headwater.lake import Lake
 from headwater.records import digest_of
 
+#: How rows are named; another one has all digests taken anew.
+_NAMES = "names/2"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contents:
@@ -35,14 +38,14 @@ def contents(
 ) -> Contents:
     """The digests of a table's rows as they stand; independent of their order.
 
-    Rows are `digest_of(*columns)`, a shard is `digest_of(version, sorted rows)`. The whole is that of
+    Rows are `digest_of(*columns)`, or the one digest that they have (`row_digests`), a shard is `digest_of(version, sorted rows)`. The whole is that of
     all rows, or, `by_shard`, `digest_of(version, sorted pairs of shard and digest)`.
 
     Args:
         where_given: columns that count in rows alone where they hold something.
     """
     path = lake.root / ".digests" / f"{table}.json"
-    made_of = digest_of(version, list(columns), list(where_given), by_shard)
+    made_of = digest_of(_NAMES, version, list(columns), list(where_given), by_shard)
     before: dict[str, Any] = read_json(path) or {}
     if before.get("made_of") != made_of:
         before = {"shards": {}}

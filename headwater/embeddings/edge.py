@@ -89,6 +89,8 @@ class EdgeStore:
         if (self.root / version / MANIFEST).is_file():
             return BuildStats(points=self._manifest(version)["points"], added=0, removed=0)
         self._sweep()
+        if base is not None and self._manifest(base).get("made_with", "") != contents.made_with:
+            base = None
         with new_folder(self.root / version) as work:
             copied = Copied({}, {}) if base is None else self._copy(base, work / SHARD)
             points, added, removed = self._fill(work / SHARD, contents, base)
@@ -103,6 +105,7 @@ class EdgeStore:
                 "version": version,
                 "points": points,
                 "dimension": contents.dimension,
+                "made_with": contents.made_with,
                 "files": folder_digests(work / SHARD, copied.unchanged(work / SHARD)),
                 "list": digest_file(work / LIST),
             }

@@ -93,9 +93,11 @@ def embed_chunks(
     run.settle()
 
     lake.ensure([TABLE])
-    keys = ("embed_digest", "model")
-    held = contents(lake, TABLE, version=STAGE_VERSION, columns=keys, by_shard=True)
+    # All vectors are of one model after a run.
+    version = digest_of(STAGE_VERSION, encoder.digest)
+    held = contents(lake, TABLE, version=version, columns=("embed_digest",), by_shard=True)
     run.remember()
+    empty = digest_of(version, [])
     per_shard = {shard: run.per_shard[shard] for shard in run.shards}
     return EmbedStats(
         total=sum(counts["chunks"] for counts in per_shard.values()),
@@ -105,7 +107,7 @@ def embed_chunks(
         shards_written=tuple(sorted(run.written)),
         digest=held.whole,
         per_shard=per_shard,
-        shard_digests={shard: held.shards.get(shard, _EMPTY) for shard in run.shards},
+        shard_digests={shard: held.shards.get(shard, empty) for shard in run.shards},
     )
 
 
@@ -335,4 +337,3 @@ def vector_rows(column: pa.ChunkedArray) -> npt.NDArray[np.float32]:
 
 _LACKING = pa.schema([("shard", pa.string()), ("embed_digest", pa.string())])
 _ORDER = [("shard", "ascending"), ("embed_digest", "ascending")]
-_EMPTY = digest_of(STAGE_VERSION, [])

@@ -8,14 +8,13 @@ from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from headwater.documents.row_digests import encode, joined, json_of, row_digests
+from headwater.documents.row_digests import hex_digests, name_of
 from headwater.embeddings import bm25
 from headwater.embeddings.embed import TABLE, vector_rows
 from headwater.embeddings.store import HIT_FIELDS, POINTS, BuildStats, Contents, Point, VectorStore
@@ -25,9 +24,7 @@ from headwater.lake import READERS, Lake, Snapshot, sole_writer
 from headwater.records import digest_of, short
 from headwater.versions import note_index
 
-STAGE_VERSION = "index/1"
-#: Points whose names are written at once.
-_BLOCK = 65_536
+STAGE_VERSION = "index/2"
 #: Versions that are kept besides those that releases name.
 KEEP_VERSIONS = 5
 
@@ -50,7 +47,7 @@ class IndexStats:
 
 def index_digest(lake: Lake, model_digest: str) -> str:
     """The version that publishing now would give; reads digests only."""
-    return _version(_Source(lake, model_digest).points)
+    return _Source(lake, model_digest).version()
 
 
 @sole_writer
@@ -88,7 +85,7 @@ def publish_index(
             "There are no chunks to index.",
             mend="Add a source, or see in `headwater status` why documents were turned away.",
         )
-    version, points = _version(source.points), len(source.points)
+    version, points = source.version(), len(source.points)
     write_json(memory, {"key": key, "version": version, "points": points})
     if version in published:
         return _reused(lake, store, version, points)
@@ -123,16 +120,6 @@ def _prune(store: VectorStore, keep: Collection[str], keep_versions: int) -> Non
             store.delete(version)
 
 
-def _version(points: pa.Table) -> str:
-    """`digest_of(STAGE_VERSION, pairs)`, with the pair of id and digest of each point by id."""
-    name = sha256(f"[{encode(STAGE_VERSION)},[".encode())
-    for number, batch in enumerate(points.sort_by("id").to_batches(max_chunksize=_BLOCK)):
-        pairs = joined("[", json_of(batch["id"]), ",", json_of(batch["digest"]), "]")
-        name.update(f"{',' if number else ''}{','.join(pairs.to_pylist())}".encode())
-    name.update(b"]]")
-    return name.hexdigest()
-
-
 class _Source:
     """The points that the lake holds now: chunks joined with their vectors, a shard at a time.
 
@@ -144,25 +131,24 @@ class _Source:
         self._model = model
         self._shards = sorted(self._chunks.files)
         self._loaded: _Shard | None = None
-        constant = {"model": model, "bm25": bm25.DIGEST}
         parts, sizes = [POINTS.empty_table()], []
-        columns = ["id", "digest", "embed_digest"]
-        for _, stored in self._chunks.partitions(self._shards, columns):
-            rows = stored.sort_by("id")
-            for name, value in constant.items():
-                rows = rows.append_column(name, pa.array([value] * len(rows), pa.string()))
-            digests = row_digests(rows, ("digest", "embed_digest", *constant))
-            part = {"id": rows["id"], "digest": pa.array(digests.astype(str), pa.string())}
-            parts.append(pa.table(part, schema=POINTS))
+        for _, rows in self._chunks.partitions(self._shards, POINTS.names):
+            parts.append(rows)
             sizes.append(len(rows))
-        #: Id of each chunk, and the digest of what is stored of it, in order of shards.
+        #: Id and digest of each chunk, in order of shards.
         self.points = pa.concat_tables(parts).combine_chunks()
         self._ends = np.cumsum(sizes)
+        #: What is stored of a chunk depends on it and on these.
+        self.made_with = digest_of(STAGE_VERSION, model, bm25.DIGEST)
+
+    def version(self) -> str:
+        """The name of all points; a chunk's digest names its id, too."""
+        return name_of(self.made_with, hex_digests(self.points["digest"]))
 
     def contents(self) -> Contents:
         """All points, as a store takes them."""
         dimension = len(next(self.fetch([0])).vector)
-        return Contents(dimension=dimension, points=self.points, fetch=self.fetch)
+        return Contents(dimension, self.points, self.fetch, self.made_with)
 
     def fetch(self, rows: Sequence[int]) -> Iterator[Point]:
         """The points of some rows of `points`, in their order; the next shards are read meanwhile."""

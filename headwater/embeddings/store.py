@@ -56,11 +56,14 @@ class Contents:
         points: `id` and `digest` of each point, as `POINTS` has them.
         fetch: yields the points of some rows of `points`, in their order; a build that starts from an
             earlier version asks for those alone that differ.
+        made_with: names what points depend on besides. A version that is made with something else has
+            none of these points, whatever their digests.
     """
 
     dimension: int
     points: pa.Table
     fetch: Callable[[Sequence[int]], Iterator[Point]]
+    made_with: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

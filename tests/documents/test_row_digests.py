@@ -60,3 +60,21 @@ def test_blocks_do_not_show(monkeypatch):
     monkeypatch.setattr(module, "_BLOCK", 3)
     found = row_digests(table, ("text", "number"), ("tags",))
     assert found.tolist() == [expected(row).encode() for row in rows]
+
+
+def test_a_digest_is_its_own_name_in_a_row_that_holds_nothing_else():
+    digests = [digest_of(n) for n in range(3)]
+    rows = [
+        {"digest": digests[0], "tags": None},
+        {"digest": digests[1], "tags": ["a"]},
+        {"digest": digests[2], "tags": []},
+        {"digest": "short", "tags": None},
+        {"digest": None, "tags": None},
+    ]
+    schema = pa.schema([("digest", pa.string()), ("tags", pa.list_(pa.string()))])
+    table = pa.Table.from_pylist(rows, schema=schema)
+    found = [each.decode() for each in row_digests(table, ("digest",), ("tags",)).tolist()]
+    tagged = digest_of(digests[1], ["tags", ["a"]])
+    assert found == [digests[0], tagged, digests[2], digest_of("short"), digest_of(None)]
+    alone = row_digests(table.slice(2, 1), ("digest",), ("tags",))
+    assert alone.tolist() == [digests[2].encode()]
