@@ -89,7 +89,7 @@ def test_etags_are_of_the_mapped_columns_alone(tmp_path):
 def test_a_listing_is_made_again_only_when_a_file_has_changed(tmp_path, monkeypatch):
     entry = jsonl(tmp_path / "faq.jsonl")
     first = list_items(entry)
-    monkeypatch.setattr(table, "_rows", lambda *_: pytest.fail("the file was read again"))
+    monkeypatch.setattr(table, "_list", lambda *_: pytest.fail("the file was read again"))
     assert list_items(entry) == first
 
 
@@ -257,9 +257,9 @@ def test_a_large_listing_is_kept_for_the_next_process(tmp_path, monkeypatch):
     assert {item.access for item in first} == {("all",), ("all", "board", "staff")}
     assert [item.fault is None for item in first] == [True, True, False, True]
 
-    real = table._rows
+    real = table._list
     reads = []
-    monkeypatch.setattr(table, "_rows", lambda *rest: reads.append(rest) or real(*rest))
+    monkeypatch.setattr(table, "_list", lambda *rest: reads.append(rest) or real(*rest))
     for changed, again in ((False, 0), (True, 1), (False, 1)):
         monkeypatch.setattr(table, "_remembered", Remembered())  # another process
         if changed:
@@ -279,13 +279,13 @@ def test_of_a_pattern_only_the_file_that_changed_is_read_again(tmp_path, monkeyp
     entry = source(tmp_path / "part-*.jsonl", name="pattern-listing")
     first = {item.uri: item.etag for item in list_items(entry)}
     reads = []
-    real = table._rows
+    real = table._list
 
-    def rows(source, files):
-        reads.extend(file.name for file in files)
-        return real(source, files)
+    def listed(source, file, was):
+        reads.append(file.name)
+        return real(source, file, was)
 
-    monkeypatch.setattr(table, "_rows", rows)
+    monkeypatch.setattr(table, "_list", listed)
     for other_process in (False, True):
         if other_process:
             monkeypatch.setattr(table, "_remembered", Remembered())
