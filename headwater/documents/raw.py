@@ -377,9 +377,9 @@ def _by_shard(listings: Iterable[tuple[Source, Sequence[SourceItem]]], n_shards:
             found.setdefault(shard_of(item.uri, n_shards), []).append(item)
         for shard, entries in found.items():
             listing.setdefault(shard, []).append((source, entries))
-    for shard, entries in listing.items():
-        if len(_uris(listing, shard)) < sum(len(items) for _, items in entries):
-            raise _held_twice(entries)
+    for shard, held in listing.items():
+        if len(_uris(listing, shard)) < sum(len(some) for _, some in held):
+            raise _held_twice(held)
     return listing
 
 

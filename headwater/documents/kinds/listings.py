@@ -7,9 +7,10 @@ Knows items, not where they come from. What it keeps is a cache below HEADWATER_
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import repeat
+from itertools import pairwise, repeat
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from headwater.settings import Settings
 
 #: Change it when a kind makes other items of the same files: other URIs, etags, sizes or tags.
 LISTING_VERSION = "listing/3"
+#: Rows that are read and written at a time.
+_ROWS = 2**14
 #: Items below which making a listing is not worth keeping it.
 FEWEST = 2_000
 _text = pa.string()
@@ -48,6 +51,8 @@ _SCHEMA = pa.schema(
         (_LINE, pa.binary(LINE)),
     ]
 )
+#: Columns that are fields of an item, in order.
+_ITEM = [name for name in _SCHEMA.names if name not in (_PART, _LINE)]
 #: Columns in which many rows hold the same.
 _SHARED = [_PART, "source", "media_type", "licence"]
 _DIGEST = 64  # characters of one
@@ -69,10 +74,10 @@ def kept(
     items: dict[str, list[SourceItem]] = {}
     lines: dict[str, list[bytes]] = {}
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, pre_buffer=False) as file:
             if not file.schema_arrow.equals(_SCHEMA):
                 return {}, {}  # of an earlier version
-            for each in file.iter_batches():
+            for each in file.iter_batches(_ROWS, use_threads=False):
                 batch = each
                 keys = batch.column(_PART).dictionary.to_pylist()
                 known = [
@@ -84,12 +89,11 @@ def kept(
                 if len(known) < len(keys):
                     batch = batch.filter(pc.is_in(places, pa.array(known, places.type)))
                     places = batch.column(_PART).indices
-                digests = batch.column(_LINE).fill_null(bytes(LINE)).to_pylist()
-                for place, item, line in zip(
-                    places.to_pylist(), _items(batch), digests, strict=True
-                ):
-                    items.setdefault(keys[place], []).append(item)
-                    lines.setdefault(keys[place], []).append(line)
+                digests = _bytes(batch.column(_LINE))
+                found = list(_items(batch))
+                for place, start, end in _runs(places.to_numpy()):
+                    items.setdefault(keys[place], []).extend(found[start:end])
+                    lines.setdefault(keys[place], []).append(digests[LINE * start : LINE * end])
     except FileNotFoundError:
         return {}, {}
     except pa.ArrowException as error:
@@ -110,32 +114,38 @@ def kept(
 
 def keep(name: str, parts: Mapping[str, Part]) -> None:
     """Keep a listing for the next process, where it is large: its parts, and what they are made of."""
-    count = sum(len(part.items) for part in parts.values())
-    if count < FEWEST:
+    if sum(len(part.items) for part in parts.values()) < FEWEST:
         return
     keys = [
         _key(part.facts) + (_lines_key(label, part.rules) if part.rules else "")
         for label, part in parts.items()
     ]
+    items = [item for part in parts.values() for item in part.items]
     sizes = [len(part.items) for part in parts.values()]
-    places = pa.array(np.repeat(np.arange(len(keys), dtype=np.int32), sizes))
-    lines = pa.chunked_array([_lines(part) for part in parts.values()], pa.binary(LINE))
+    places = np.repeat(np.arange(len(keys), dtype=np.int32), sizes)
+    lines = pa.concat_arrays([_lines(part) for part in parts.values()])
+    sink = pa.BufferOutputStream()
     try:
-        columns: dict[str, Any] = {
-            _PART: pa.DictionaryArray.from_arrays(places, pa.array(keys, _text))
-        }
-        for field in _SCHEMA:
-            if field.name not in (_PART, _LINE):
-                values = (
-                    getattr(item, field.name) for part in parts.values() for item in part.items
-                )
-                columns[field.name] = pa.array(values, field.type, size=count)
-        rows = pa.table({**columns, _LINE: lines}, schema=_SCHEMA)
+        with pq.ParquetWriter(
+            sink, _SCHEMA, use_dictionary=_SHARED, write_statistics=False
+        ) as file:
+            for start in range(0, len(items), _ROWS):
+                some = slice(start, start + _ROWS)
+                file.write_table(_table(items[some], keys, places[some], lines[some]))
     except UnicodeEncodeError:
         return  # a file's name is no text, and a column of text cannot hold it
-    sink = pa.BufferOutputStream()
-    pq.write_table(rows, sink, use_dictionary=_SHARED, write_statistics=False)
     write_atomic(_path(name), sink.getvalue().to_pybytes(), mode=0o600)
+
+
+def _table(
+    items: Sequence[SourceItem], keys: Sequence[str], places: np.ndarray, lines: pa.Array
+) -> pa.Table:
+    values = {
+        name: pa.array(list(map(attrgetter(name), items)), _SCHEMA.field(name).type)
+        for name in _ITEM
+    }
+    part = pa.DictionaryArray.from_arrays(pa.array(places), pa.array(keys, _text))
+    return pa.table({_PART: part, **values, _LINE: lines}, schema=_SCHEMA)
 
 
 def _lines(part: Part) -> pa.Array:
@@ -145,10 +155,23 @@ def _lines(part: Part) -> pa.Array:
     return pa.Array.from_buffers(pa.binary(LINE), len(part.items), data)
 
 
+def _bytes(column: pa.Array) -> bytes:
+    """The digests of lines, end to end, those that are not there as zeros."""
+    whole = pa.concat_arrays([column.fill_null(bytes(LINE))])
+    data: bytes = whole.buffers()[1].to_pybytes()
+    return data[LINE * whole.offset : LINE * (whole.offset + len(whole))]
+
+
+def _runs(places: np.ndarray) -> Iterator[tuple[int, int, int]]:
+    """Rows in a row that are of one part: the part, the first row, and the row behind the last."""
+    ends = [*(np.flatnonzero(np.diff(places)) + 1).tolist(), len(places)]
+    for start, end in pairwise([0, *ends] if len(places) else []):
+        yield int(places[start]), start, end
+
+
 def _items(batch: pa.RecordBatch) -> Iterator[SourceItem]:
     """The items of rows; what many of them hold is in memory once."""
-    names = [name for name in _SCHEMA.names if name not in (_PART, _LINE)]
-    values = zip(*(_values(batch.column(name), name) for name in names), strict=True)
+    values = zip(*(_values(batch.column(name), name) for name in _ITEM), strict=True)
     for uri, source, size, etag, media_type, licence, access, locator, fault in values:
         yield SourceItem(
             uri=uri,

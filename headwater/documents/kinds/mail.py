@@ -87,7 +87,7 @@ def _list(source: MailSource) -> dict[str, SourceItem]:
         else:
             made_of = {"": (source.name, status_of([source.path]))}
 
-        def make(label: str, _: Part | None) -> tuple[list[SourceItem], bytes]:
+        def make(label: str, was: Part | None) -> tuple[list[SourceItem], bytes]:
             folder, _, key = label.partition("\0")
             keys = [key] if key else [str(each) for each in sorted(boxes[folder].keys())]
             found = (_item(source, f"{folder}\0{key}", _bytes(boxes[folder], key)) for key in keys)
