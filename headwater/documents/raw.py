@@ -6,8 +6,9 @@ that leaves the table has a tombstone.
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import repeat
 from typing import Any
 
 import pyarrow as pa
@@ -57,6 +58,8 @@ _LIGHT = ["uri", "source", "shard", "etag", "media_type", "licence", "access"]
 _PASSING = {"missing"}
 #: Documents of a shard that are too many, and that are about right.
 MANY, _FEW = 5_000, 1_000
+#: Items by shard and source.
+_Listing = dict[str, list[tuple[Source, list[SourceItem]]]]
 log = logging.getLogger("headwater")
 
 
@@ -88,13 +91,15 @@ def foresee(
     found = {source.name: Foreseen(unchanged=len(items)) for source, items in listings}
     listing = _by_shard(listings, n_shards)
     if lake.version("raw_documents") is None:
-        works = {shard: _Work(changed=_by_source(entries)) for shard, entries in listing.items()}
+        works = {
+            shard: _Work(changed={source.name: (source, items) for source, items in entries})
+            for shard, entries in listing.items()
+        }
         return _tally(found, works, set())
     before = lake.snapshot("raw_documents")
     shards = sorted({*listing, *held_shards(lake, "raw_documents")})
     works = _compare(lake, before, listing, shards, max_bytes)
-    listed = {item.uri for entries in listing.values() for item, _ in entries}
-    moving = _astray(works, n_shards) & listed
+    moving = _astray(works, n_shards) & {uri for shard in listing for uri in _uris(listing, shard)}
     for shard, work in works.items():
         gone = work.unlisted - moving
         for row in before.partition(shard, ["uri", "source"]).to_pylist() if gone else ():
@@ -109,7 +114,7 @@ def _tally(
     for work in works.values():
         for source, items in work.changed.values():
             of = found[source.name]
-            changed = sum(item.uri in work.stored or item.uri in moving for item in items)
+            changed = sum(item.uri in work.gone or item.uri in moving for item in items)
             of.changed += changed
             of.new += len(items) - changed
             of.unchanged -= len(items)
@@ -133,8 +138,10 @@ def update_raw(
     """
     if "raw_documents" in lake.holds():
         return as_it_stands(lake, OUTPUT, shards)
-    listing = _by_shard([(source, list_items(source)) for source in sources], n_shards)
-    listed = Counter(source.name for entries in listing.values() for _, source in entries)
+    listing = _by_shard(((source, list_items(source)) for source in sources), n_shards)
+    listed = Counter[str]()
+    for entries in listing.values():
+        listed.update({source.name: len(items) for source, items in entries})
     removals.check(lake, sources, listed)
     if listed.total() > MANY * n_shards:
         log.warning(
@@ -158,6 +165,11 @@ def update_raw(
         refused = _read_in_one_pass(sources, works, spool, max_bytes)
         for shard in track(shards, what="reading documents"):
             work, rows = works[shard], list[dict[str, Any]]()
+            if graves:
+                refused_or_new = {row["uri"] for row in work.rejected} | {
+                    item.uri for _, items in work.changed.values() for item in items
+                }
+                back |= (graves & _uris(listing, shard)) - refused_or_new
             for source, items in work.changed.values():
                 if is_read_in_one_pass(source):
                     continue
@@ -169,15 +181,15 @@ def update_raw(
                         rows.append(_whole_row(row, content))
             work.rejected += refused.pop(shard, [])
             new = pa.concat_tables([spool.take(shard), rows_to_table("raw_documents", rows)])
-            gone, uris = work.stored - work.keep, set(new["uri"].to_pylist())
+            gone, uris = work.gone, set(new["uri"].to_pylist())
             work.count.removed = len(gone - uris)
             work.count.quarantined = len(work.rejected)
-            back |= (graves & work.keep) | (graves & uris)
+            back |= graves & uris
             _bury(burial, before, shard, gone - uris, work, names=names, n_shards=n_shards)
             if len(new) or gone:
                 writer.replace(shard, gone, new)
             # Only what is written below is needed from here on.
-            work.keep, work.stored, work.changed = set(), set(), {}
+            work.gone, work.changed = set(), {}
             work.unlisted, work.dropped = set(), []
             listing.pop(shard, None)
     writer.flush()
@@ -192,11 +204,10 @@ def update_raw(
 
 @dataclass(slots=True)
 class _Work:
-    """What there is to do in a shard: the rows that stay, and items to read, by source."""
+    """What there is to do in a shard: the rows that do not stay, and items to read, by source."""
 
     count: ShardCounts = field(default_factory=ShardCounts)
-    stored: set[str] = field(default_factory=set)
-    keep: set[str] = field(default_factory=set)
+    gone: set[str] = field(default_factory=set)
     changed: dict[str, tuple[Source, list[SourceItem]]] = field(default_factory=dict)
     rejected: list[dict[str, Any]] = field(default_factory=list)
     #: Stored documents that nothing lists in this shard, and rows of quarantine of such.
@@ -207,7 +218,7 @@ class _Work:
 def _compare(
     lake: Lake,
     before: Snapshot,
-    listing: dict[str, list[tuple[SourceItem, Source]]],
+    listing: _Listing,
     shards: Sequence[str],
     max_bytes: int,
 ) -> dict[str, _Work]:
@@ -219,31 +230,67 @@ def _compare(
         refused.setdefault(entry["shard"], []).append(entry)
     for shard, table in before.partitions(shards, _LIGHT):
         work = works[shard] = _Work()
-        stored = {row["uri"]: row for row in table.to_pylist()}
-        listed = set[str]()
-        for item, source in listing.get(shard, ()):
-            work.count.seen += 1
-            listed.add(item.uri)
-            row = _light_row(item, source, shard)
-            turned = in_quarantine.get(item.uri)
-            if turned is not None and turned["reason"] in _PASSING:
-                turned = None
-            if stored.get(item.uri) == row:
-                work.count.reused += 1
-                work.keep.add(item.uri)
-            elif turned is not None and turned["input_digest"] == _refusal(row, max_bytes):
-                work.count.reused += 1
-                # Rows older than these columns get them.
-                told = {name: row[name] for name in ("licence", "access")}
-                work.rejected.append(turned | told)
-            else:
-                work.count.processed += 1
-                work.changed.setdefault(source.name, (source, []))[1].append(item)
-        # The listing's own strings, where it has them: one in memory is enough.
-        work.stored = work.keep | (stored.keys() - work.keep)
-        work.unlisted = stored.keys() - listed
-        work.dropped = [entry for entry in refused.get(shard, ()) if entry["uri"] not in listed]
+        stored = _light_rows(table)
+        kept = 0
+        for source, items in listing.get(shard, ()):
+            work.count.seen += len(items)
+            licence, changed = source.licence, list[SourceItem]()
+            for item in items:
+                # As `_light_row` has them; all are in this shard.
+                row = stored.get(item.uri)
+                if row is not None and row == (
+                    source.name,
+                    item.etag,
+                    item.media_type,
+                    item.licence or licence,
+                    item.access or None,
+                ):
+                    kept += 1
+                    del stored[item.uri]
+                elif (turned := _turned(item, source, shard, in_quarantine, max_bytes)) is not None:
+                    work.count.reused += 1
+                    work.rejected.append(turned)
+                else:
+                    work.count.processed += 1
+                    changed.append(item)
+            if changed:
+                work.changed[source.name] = (source, changed)
+        work.count.reused += kept
+        work.gone = set(stored)
+        if stored or shard in refused:
+            listed = _uris(listing, shard)
+            work.unlisted = work.gone - listed
+            work.dropped = [each for each in refused.get(shard, ()) if each["uri"] not in listed]
     return works
+
+
+def _light_rows(table: pa.Table) -> dict[str, tuple[Any, ...]]:
+    """What decides whether stored rows still stand, by URI; the shard is that of all of them."""
+    access = table["access"]
+    tags: Iterable[Any] = repeat(None, len(access))
+    if access.null_count < len(access):
+        tags = (each if each is None else tuple(each) for each in access.to_pylist())
+    columns = (table[name].to_pylist() for name in ("source", "etag", "media_type", "licence"))
+    rows = zip(*columns, tags, strict=True)
+    return dict(zip(table["uri"].to_pylist(), rows, strict=True))
+
+
+def _turned(
+    item: SourceItem,
+    source: Source,
+    shard: str,
+    in_quarantine: Mapping[str, dict[str, Any]],
+    max_bytes: int,
+) -> dict[str, Any] | None:
+    """The row of quarantine of an item that would be refused again."""
+    turned = in_quarantine.get(item.uri)
+    if turned is None or turned["reason"] in _PASSING:
+        return None
+    row = _light_row(item, source, shard)
+    if turned["input_digest"] != _refusal(row, max_bytes):
+        return None
+    # Rows older than these columns get them.
+    return turned | {name: row[name] for name in ("licence", "access")}
 
 
 def _astray(works: dict[str, _Work], n_shards: int) -> set[str]:
@@ -289,7 +336,7 @@ def _bury(
             burial.add([row], reason(row))
     for row in work.dropped:
         # What moves between shards is in quarantine again.
-        if row["uri"] not in work.stored and shard_of(row["uri"], n_shards) == shard:
+        if row["uri"] not in work.gone and shard_of(row["uri"], n_shards) == shard:
             burial.add([row], REMOVED if row["source"] in names else SOURCE_REMOVED)
 
 
@@ -321,33 +368,36 @@ def _read_in_one_pass(
     return refused
 
 
-def _by_source(
-    entries: Sequence[tuple[SourceItem, Source]],
-) -> dict[str, tuple[Source, list[SourceItem]]]:
-    found: dict[str, tuple[Source, list[SourceItem]]] = {}
-    for item, source in entries:
-        found.setdefault(source.name, (source, []))[1].append(item)
-    return found
-
-
-def _by_shard(
-    listings: Sequence[tuple[Source, Sequence[SourceItem]]], n_shards: int
-) -> dict[str, list[tuple[SourceItem, Source]]]:
+def _by_shard(listings: Iterable[tuple[Source, Sequence[SourceItem]]], n_shards: int) -> _Listing:
     """Items of all sources by shard; a URI belongs to one source."""
-    listing: dict[str, list[tuple[SourceItem, Source]]] = {}
+    listing: _Listing = {}
     for source, items in listings:
+        found: dict[str, list[SourceItem]] = {}
         for item in items:
-            listing.setdefault(shard_of(item.uri, n_shards), []).append((item, source))
-    for entries in listing.values():
-        owners: dict[str, str] = {}
-        for item, source in entries:
+            found.setdefault(shard_of(item.uri, n_shards), []).append(item)
+        for shard, entries in found.items():
+            listing.setdefault(shard, []).append((source, entries))
+    for shard, held in listing.items():
+        if len(_uris(listing, shard)) < sum(len(some) for _, some in held):
+            raise _held_twice(held)
+    return listing
+
+
+def _held_twice(entries: Sequence[tuple[Source, Sequence[SourceItem]]]) -> HeadwaterError:
+    owners: dict[str, str] = {}
+    for source, items in entries:
+        for item in items:
             if item.uri in owners:
-                raise HeadwaterError(
+                return HeadwaterError(
                     f"The sources {owners[item.uri]!r} and {source.name!r} both hold {item.uri}.",
                     mend="Remove one of them, or give it another base_uri.",
                 )
             owners[item.uri] = source.name
-    return listing
+    raise AssertionError("no URI is there twice")
+
+
+def _uris(listing: _Listing, shard: str) -> set[str]:
+    return {item.uri for _, items in listing.get(shard, ()) for item in items}
 
 
 def _whole_row(row: dict[str, Any], content: bytes) -> dict[str, Any]:

@@ -5,6 +5,7 @@ Knows neither a kind nor sources.yaml.
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
@@ -128,6 +129,25 @@ def status_of(paths: Iterable[Path]) -> tuple[object, ...]:
     return tuple(found)
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a listing, such as that of one file, and what it is made of.
+
+    `rules` are what makes an item of a line, where a part that changed is made from the one before
+    it; `lines` then holds a digest of `LINE` bytes for each item, of zeros where the item says more
+    than its line does.
+    """
+
+    facts: object
+    items: Sequence[SourceItem]
+    rules: str = ""
+    lines: bytes = b""
+
+
+#: Bytes of the digest of a line.
+LINE = 16
+
+
 class Remembered:
     """The last listing of each source, for as long as what it was made of has not changed.
 
@@ -137,7 +157,7 @@ class Remembered:
 
     def __init__(self) -> None:
         self._listings: dict[str, tuple[object, list[SourceItem]]] = {}
-        self._parts: dict[str, dict[str, tuple[object, list[SourceItem]]]] = {}
+        self._parts: dict[str, dict[str, Part]] = {}
 
     def listing(
         self, name: str, made_of: object, make: Callable[[], Sequence[SourceItem]]
@@ -155,12 +175,16 @@ class Remembered:
         self,
         name: str,
         made_of: Mapping[str, object],
-        make: Callable[[str], Sequence[SourceItem]],
-    ) -> dict[str, list[SourceItem]]:
+        make: Callable[[str, Part | None], tuple[Sequence[SourceItem], bytes]],
+        rules: str = "",
+    ) -> dict[str, Sequence[SourceItem]]:
         """The parts of the listing called `name`, such as its files; those are made that have changed.
 
         Args:
             made_of: what each part is made of: facts that are the same in every process.
+            make: the items of a part, and the digests of their lines, from what it was before under
+                the same rules, where that is known.
+            rules: see `Part`.
         """
         from headwater.documents.kinds import listings
 
@@ -168,15 +192,25 @@ class Remembered:
         now = {
             label: before[label]
             for label, facts in made_of.items()
-            if label in before and before[label][0] == facts
+            if label in before and before[label].facts == facts
         }
         missing = {label: facts for label, facts in made_of.items() if label not in now}
         if missing:
-            kept = listings.kept(name, missing)
+            kept, older = listings.kept(name, missing, rules)
+            # What this process has made last is newer than what stands on the disk for other facts.
+            older |= {
+                label: before[label]
+                for label in missing.keys() & before.keys()
+                if rules and before[label].rules == rules
+            }
             for label, facts in missing.items():
-                now[label] = (facts, kept[label] if label in kept else list(make(label)))
+                if label in kept:
+                    now[label] = kept[label]
+                else:
+                    items, lines = make(label, older.pop(label, None))
+                    now[label] = Part(facts, items, rules, lines)
             # What holds nothing leaves no trace on the disk, and is made by each process.
-            if any(now[label][1] for label in missing.keys() - kept.keys()):
+            if any(now[label].items for label in missing.keys() - kept.keys()):
                 listings.keep(name, now)
         self._parts[name] = now
-        return {label: now[label][1] for label in made_of}
+        return {label: now[label].items for label in made_of}

@@ -17,6 +17,7 @@ from pydantic import Field
 
 from headwater.documents.kinds.base import (
     Entry,
+    Part,
     ReadError,
     Remembered,
     base_uri,
@@ -86,11 +87,11 @@ def _list(source: MailSource) -> dict[str, SourceItem]:
         else:
             made_of = {"": (source.name, status_of([source.path]))}
 
-        def make(label: str) -> list[SourceItem]:
+        def make(label: str, was: Part | None) -> tuple[list[SourceItem], bytes]:
             folder, _, key = label.partition("\0")
             keys = [key] if key else [str(each) for each in sorted(boxes[folder].keys())]
             found = (_item(source, f"{folder}\0{key}", _bytes(boxes[folder], key)) for key in keys)
-            return [item for item in found if item is not None]
+            return [item for item in found if item is not None], b""
 
         parts = _remembered.parts(source.name, made_of, make)
     items: dict[str, SourceItem] = {}

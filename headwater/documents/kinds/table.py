@@ -5,17 +5,17 @@ their fault, so that they end in quarantine; an id that is there twice is an err
 """
 
 import csv
-import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing
 from glob import glob
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from headwater.documents.kinds.base import Entry, ReadError, Remembered, status_of
+from headwater.documents.kinds import jsonl
+from headwater.documents.kinds.base import Entry, Part, ReadError, Remembered, status_of
 from headwater.documents.kinds.rows import (
     Columns,
     Row,
@@ -41,8 +41,8 @@ Format = Literal["jsonl", "csv", "parquet", "sqlite"]
 BATCH = 256
 #: A line of JSONL that is longer is a fault of its row.
 MAX_LINE_BYTES = 64 * 2**20
-#: Objects of JSONL whose keys an error can offer as columns.
-_SAMPLED = 100
+#: Where the rows that are wanted are less than this part of the files, they are read at their places.
+_SPARSE = 4
 _remembered = Remembered()
 
 
@@ -88,28 +88,66 @@ def list_rows(source: TableSource) -> list[SourceItem]:
     for file in _files(source):
         logs = [file.with_name(f"{file.name}-wal")] if source.form == "sqlite" else []
         made_of[str(file)] = (entry, status_of([file, *logs]))
+    rules = entry if source.form == "jsonl" else ""
+
+    def make(file: str, was: Part | None) -> tuple[list[SourceItem], bytes]:
+        return _list(source, Path(file), was)
+
     return _remembered.listing(
         source.name,
         made_of,
-        lambda: merged(
-            source,
-            _remembered.parts(source.name, made_of, lambda file: _list(source, [Path(file)])),
-        ),
+        lambda: merged(source, _remembered.parts(source.name, made_of, make, rules)),
     )
 
 
 def read_rows(
     source: TableSource, items: Iterable[SourceItem], max_bytes: int
 ) -> Iterator[tuple[SourceItem, bytes | ReadError]]:
-    """The bytes of some items, in one pass over the files, in any order."""
+    """The bytes of some items, in any order: a few rows of JSONL at their places, others in one pass."""
     wanted = {item.uri: item for item in items}
     if wanted:
-        yield from contents(source, _rows(source, _files(source)), wanted, max_bytes, etag_of)
+        files = _files(source)
+        if source.form == "jsonl" and _are_few(wanted.values(), files):
+            yield from _placed(source, files, wanted, max_bytes)
+    if wanted:
+        yield from contents(source, _rows(source, files), wanted, max_bytes, etag_of)
     yield from vanished(wanted)
 
 
-def _list(source: TableSource, files: Sequence[Path]) -> list[SourceItem]:
-    return listed(source, ((row, item_of(source, row)) for row in _rows(source, files)))
+def _are_few(items: Collection[SourceItem], files: Iterable[Path]) -> bool:
+    try:
+        size = sum(file.stat().st_size for file in files)
+    except FileNotFoundError:
+        return False  # reading all of them will say so
+    return _SPARSE * sum(item.size for item in items) < size
+
+
+def _placed(
+    source: TableSource, files: Sequence[Path], wanted: dict[str, SourceItem], max_bytes: int
+) -> Iterator[tuple[SourceItem, bytes | ReadError]]:
+    """As `read_rows`, those that are at their places; takes them out of `wanted`."""
+    items = jsonl.by_file(wanted.values())
+    for file in files:
+        try:
+            for item, content in jsonl.placed(
+                source, file, items.pop(jsonl.mark(file), ()), max_bytes
+            ):
+                del wanted[item.uri]
+                yield item, content
+        except OSError as error:
+            raise _unreadable(source, file, str(error)) from error
+
+
+def _list(
+    source: TableSource, file: Path, was: Part | None = None
+) -> tuple[list[SourceItem], bytes]:
+    """The items of a file, and the digests of their lines where it is one of lines."""
+    if source.form != "jsonl":
+        return listed(source, ((row, item_of(source, row)) for row in _rows(source, [file]))), b""
+    try:
+        return jsonl.listed(source, file, MAX_LINE_BYTES, was)
+    except OSError as error:
+        raise _unreadable(source, file, str(error)) from error
 
 
 def _files(source: TableSource) -> list[Path]:
@@ -145,43 +183,7 @@ def _unreadable(source: TableSource, file: Path, why: str) -> HeadwaterError:
 
 
 def _jsonl(source: TableSource, file: Path) -> Iterator[Row]:
-    """An object a line. One may lack any column; an error where all of them lack one."""
-    names = source.columns.named()
-    seen: dict[str, None] = {}
-    objects = 0
-    with file.open("rb") as lines:
-        number = 0
-        while line := lines.readline(MAX_LINE_BYTES + 1):
-            number += 1
-            place = f"{file.name} line {number}"
-            if len(line) > MAX_LINE_BYTES:
-                while line and not line.endswith(b"\n"):
-                    line = lines.readline(MAX_LINE_BYTES)
-                detail = f"{place} is longer than {MAX_LINE_BYTES:,} bytes"
-                yield Row(place, {}, ("too_large", detail))
-            elif line.strip():
-                value, fault = _object(line)
-                if fault:
-                    yield Row(place, {}, ("bad_row", f"{place} {fault}"))
-                    continue
-                objects += 1
-                if objects <= _SAMPLED:
-                    seen |= dict.fromkeys(value)
-                yield Row(place, {name: value.get(name) for name in names})
-                seen |= {name: None for name in names if name in value}
-    if objects:
-        check_columns(source, str(file), seen)
-
-
-def _object(line: bytes) -> tuple[dict[str, Any], str]:
-    """The object that a line holds, or what is wrong with it."""
-    try:
-        value = json.loads(line)
-    except RecursionError:
-        return {}, "is nested too deep"
-    except ValueError:
-        return {}, "is no JSON"
-    return (value, "") if isinstance(value, dict) else ({}, "is no object")
+    return jsonl.rows(source, file, MAX_LINE_BYTES)
 
 
 def _csv(source: TableSource, file: Path) -> Iterator[Row]:

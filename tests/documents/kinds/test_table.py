@@ -1,18 +1,24 @@
 import json
 import sqlite3
 from contextlib import closing
+from dataclasses import astuple, replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from headwater.documents.kinds import jsonl as jsonl_kind
 from headwater.documents.kinds import listings, table
 from headwater.documents.kinds.base import ReadError, Remembered
+from headwater.documents.kinds.rows import Row, etag_of
 from headwater.documents.kinds.table import Columns, TableSource
 from headwater.documents.raw import update_raw
 from headwater.documents.sources import add_source, list_items, listing_digest, read_items
 from headwater.errors import HeadwaterError
 from headwater.lake import Lake
+from headwater.records import digest_of
 
 ROWS = [
     {"slug": "opening/hours", "body": "The harbour opens at six.", "head": "Hours"},
@@ -89,7 +95,7 @@ def test_etags_are_of_the_mapped_columns_alone(tmp_path):
 def test_a_listing_is_made_again_only_when_a_file_has_changed(tmp_path, monkeypatch):
     entry = jsonl(tmp_path / "faq.jsonl")
     first = list_items(entry)
-    monkeypatch.setattr(table, "_rows", lambda *_: pytest.fail("the file was read again"))
+    monkeypatch.setattr(table, "_list", lambda *_: pytest.fail("the file was read again"))
     assert list_items(entry) == first
 
 
@@ -257,9 +263,9 @@ def test_a_large_listing_is_kept_for_the_next_process(tmp_path, monkeypatch):
     assert {item.access for item in first} == {("all",), ("all", "board", "staff")}
     assert [item.fault is None for item in first] == [True, True, False, True]
 
-    real = table._rows
+    real = table._list
     reads = []
-    monkeypatch.setattr(table, "_rows", lambda *rest: reads.append(rest) or real(*rest))
+    monkeypatch.setattr(table, "_list", lambda *rest: reads.append(rest) or real(*rest))
     for changed, again in ((False, 0), (True, 1), (False, 1)):
         monkeypatch.setattr(table, "_remembered", Remembered())  # another process
         if changed:
@@ -279,13 +285,13 @@ def test_of_a_pattern_only_the_file_that_changed_is_read_again(tmp_path, monkeyp
     entry = source(tmp_path / "part-*.jsonl", name="pattern-listing")
     first = {item.uri: item.etag for item in list_items(entry)}
     reads = []
-    real = table._rows
+    real = table._list
 
-    def rows(source, files):
-        reads.extend(file.name for file in files)
-        return real(source, files)
+    def listed(source, file, was):
+        reads.append(file.name)
+        return real(source, file, was)
 
-    monkeypatch.setattr(table, "_rows", rows)
+    monkeypatch.setattr(table, "_list", listed)
     for other_process in (False, True):
         if other_process:
             monkeypatch.setattr(table, "_remembered", Remembered())
@@ -299,6 +305,126 @@ def test_of_a_pattern_only_the_file_that_changed_is_read_again(tmp_path, monkeyp
     jsonl(tmp_path / "part-2.jsonl", [ROWS[1]])
     with pytest.raises(HeadwaterError, match=r"'fees' \(part-1\.jsonl, part-2\.jsonl\)"):
         list_items(entry)
+
+
+def parsed(monkeypatch) -> list[bytes]:
+    """The lines that are parsed from here on."""
+    lines, real = [], jsonl_kind._object
+    monkeypatch.setattr(
+        jsonl_kind, "_object", lambda line, names: lines.append(line) or real(line, names)
+    )
+    return lines
+
+
+def facts(entry) -> list[tuple]:
+    """What an entry lists but for the places."""
+    return [astuple(replace(item, locator="")) for item in list_items(entry)]
+
+
+@pytest.mark.parametrize("other_process", [False, True])
+def test_only_the_lines_that_changed_are_parsed_and_read_at_their_places(
+    tmp_path, monkeypatch, other_process
+):
+    monkeypatch.setattr(listings, "FEWEST", 3)
+    path = tmp_path / "kept.jsonl"
+    rows = [{"slug": f"a{at}", "body": f"Body {at}.", "head": None} for at in range(40)]
+    bad = [{"body": "no id"}, {"slug": "b", "body": 5}]
+    jsonl(path, [*rows, *bad])
+    entry = source(path, name=f"lines-{other_process}")
+    first = list_items(entry)
+
+    def again():
+        if other_process:
+            monkeypatch.setattr(table, "_remembered", Remembered())
+        return list_items(entry)
+
+    rows[7]["body"] = "Edited, and longer than it was."
+    jsonl(path, [{"slug": "new", "body": "y", "head": None}, *rows[:20], *rows[21:], *bad[::-1]])
+    lines = parsed(monkeypatch)
+    found = again()
+    # A fault names its line: such rows are made again.
+    assert [json.loads(line).get("slug") for line in lines] == ["new", "a7", "b", None]
+    lines.clear()
+    wanted = [item for item in found if item.uri.endswith(("/new", "/a7"))]
+    contents = {item.uri[-3:]: content for item, content in read_items(entry, wanted, 99)}
+    assert contents == {"/a7": rows[7]["body"].encode(), "new": b"y"} and len(lines) == 2
+    # A row that moved since it was parsed is found all the same.
+    moved = [item for item in found if item.uri.endswith(("/a9",))]
+    assert [each for _, each in read_items(entry, moved, 99)] == [b"Body 9."]
+    monkeypatch.setattr(table, "_remembered", Remembered())
+    monkeypatch.setattr(listings, "kept", lambda *_: ({}, {}))
+    assert [astuple(replace(item, locator="")) for item in found] == facts(entry)
+    assert len(first) == 42 and len(found) == 42
+
+
+def test_a_row_at_its_place_is_what_was_listed_or_all_rows_are_read(tmp_path, monkeypatch):
+    path = tmp_path / "faq.jsonl"
+    rows = [{"slug": f"a{at}", "body": f"Body {at}.", "head": None} for at in range(40)]
+    entry = jsonl(path, rows)
+    items = {item.uri[-2:]: item for item in list_items(entry)}
+    rows[3]["body"], rows[5]["slug"] = "Body X.", "b5"  # as long as they were
+    jsonl(path, [*rows[:20], *rows[21:]])
+    wanted = [items["a3"], items["a5"], replace(items["a6"], locator="nowhere:1:9")]
+    found = {item.uri[-2:]: each for item, each in read_items(entry, wanted, 99)}
+    assert found["a6"] == b"Body 6."
+    assert {name: str(found[name]) for name in ("a3", "a5")} == {
+        "a3": "faq.jsonl line 4 changed after it was listed",
+        "a5": "the row vanished after it was listed",
+    }
+    few = [items["a1"]]
+    assert [each.reason for _, each in read_items(entry, few, 3)] == ["too_large"]
+    path.unlink()
+    with pytest.raises(HeadwaterError, match="is not there"):
+        list(read_items(entry, few, 99))
+
+
+def test_a_line_that_is_there_twice_and_a_column_that_is_gone_are_errors_as_before(tmp_path):
+    path = tmp_path / "faq.jsonl"
+    rows = [{**ROWS[0]}, *({"slug": f"a{at}", "body": "x"} for at in range(9))]
+    entry = jsonl(path, rows)
+    list_items(entry)
+    jsonl(path, [*rows, {"slug": "without a head", "body": "x"}])
+    assert len(list_items(entry)) == 11
+    jsonl(path, [*rows, rows[4]])
+    with pytest.raises(HeadwaterError, match=r"'a3' \(faq\.jsonl line 5, faq\.jsonl line 11\)"):
+        list_items(entry)
+    jsonl(path, rows[1:])
+    with pytest.raises(HeadwaterError, match="no column 'head'") as error:
+        list_items(entry)
+    assert error.value.mend == "Name one of these: slug, body."
+
+
+LINES = [
+    b'{"id": 1e400, "text": NaN}', b'{"id": 18446744073709551616, "text": "a"}',
+    b'{"id": 1, "id": 2, "text": "\\ud800"}', b'{"id": "\\ud83d\\ude00", "text": "\x7f"}',
+    b'\xef\xbb\xbf{"id": -0, "text": 1.0}', b'{"id": "\xff", "text": "x"}',
+    b'{"id": "a", "text": ["x", 1e16, 123456789012345678901]}', b'{"id": "a", "text": {"b": 1E2}}',
+    b'{"id": "a", "text": "x", "other": ' + b"[" * 980 + b"]" * 980 + b"}", b"[1]", b"{", b'"a"',
+    '{"id": "ä", "text": "u"}'.encode("utf-16-be"), b'{"id": "\xed\xa0\x80", "text": "x"}',
+    b'{"id": 01, "text": "x"}', b'{"id": "a\tb", "text": "x"}', b'{"id": true, "text": null} ',
+    b'{"id": ' + b"9" * 5000 + b', "text": "x"}', b'{"id": 7, "text": "a", "text": 0.1}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("line", LINES, ids=range(len(LINES)))
+def test_the_quick_reader_finds_what_json_finds(line, monkeypatch):
+    names = ["id", "text"]
+
+    def found():
+        value, fault = jsonl_kind._object(line, names)
+        row = Row("p", {name: value.get(name) for name in names}, fault and ("bad_row", fault))
+        return repr([row.values, list(value), fault]), etag_of(source("a.jsonl"), row)
+
+    quick = found()
+    monkeypatch.setattr(jsonl_kind, "_plain", lambda *_: None)
+    assert found() == quick
+
+
+@given(st.lists(st.none() | st.text(st.characters(exclude_categories=())), min_size=3, max_size=3))
+def test_an_etag_is_the_digest_of_the_mapped_columns(values):
+    entry = source("a.jsonl")
+    row = Row("p", dict(zip(entry.columns.named(), values, strict=True)))
+    assert etag_of(entry, row) == digest_of("plain", values, None)
 
 
 def test_a_small_listing_is_not_kept(tmp_path):
