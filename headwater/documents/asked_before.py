@@ -4,7 +4,7 @@ Knows suites and the files of tables, not what is asked of them. It is a cache: 
 asked again, and the outcome is the same.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -58,9 +58,19 @@ class Memory:
         found = {shard: self._rest.before(shard) for shard in shards}
         return {shard: before for shard, before in found.items() if before is not None}
 
-    def keep(self, result: QualityResult, counts: Mapping[str, Mapping[str, int]]) -> None:
-        """Remember the shards that held, with what was counted of them."""
-        self._rest.keep(counts)
+    def keep(
+        self,
+        result: QualityResult,
+        counts: Mapping[str, Mapping[str, int]],
+        broken: Collection[str],
+    ) -> None:
+        """Remember the shards that held, with what was counted of them.
+
+        Args:
+            broken: shards where something fails or warns. They are asked as a whole the next time.
+        """
+        held = {shard: of for shard, of in counts.items() if shard not in broken}
+        self._rest.keep(held, broken)
         if all(entry["success"] for entry in result.expectations):
             shards = [entry | {"status": HELD_BEFORE} for entry in result.shards]
             kept = asdict(replace(result, shards=shards))

@@ -4,39 +4,37 @@ Knows Arrow tables whose rows have a name of their own and the URI of their docu
 come from, nor what is asked of them. Values are compared, not digests of them.
 """
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 
-def changed(before: pa.Table, now: pa.Table, identity: str) -> pa.Array | None:
+def changed(before: pa.Table, now: pa.Table, identity: str) -> pa.Array:
     """The URIs, some of them more than once; a row without one adds null.
 
     Args:
         before: with the columns of `now`, all of which are compared.
-        identity: the column that names a row.
-
-    Returns:
-        None where a name is missing or there twice, so that rows cannot be told apart.
+        identity: the column that names a row. Where a name is there twice, or is missing, more rows
+            count as changed than are.
     """
     before, now = before.combine_chunks(), now.combine_chunks()
-    for rows in (before, now):
-        if pc.count_distinct(rows[identity]).as_py() != rows.num_rows:
-            return None
-    names = _whole(now[identity])
-    at = pc.index_in(names, value_set=_whole(before[identity]))
+    at = pc.index_in(_whole(now[identity]), value_set=_whole(before[identity]))
     then = before.take(at)
     same = at.is_valid()
     for column in now.column_names:
-        if column != identity:
-            same = pc.and_(same, _equal(_whole(now[column]), _whole(then[column])))
-    differs = pc.invert(same)
-    gone = pc.invert(pc.is_in(_whole(before[identity]), value_set=names))
+        same = pc.and_(same, _equal(_whole(now[column]), _whole(then[column])))
+    kept = same.to_numpy(zero_copy_only=False)
+    # Of rows with one name each stands for another row of before.
+    places, first = np.unique(at.filter(same).to_numpy(), return_index=True)
+    differs = np.ones(now.num_rows, bool)
+    differs[np.flatnonzero(kept)[first]] = False
+    gone = np.ones(before.num_rows, bool)
+    gone[places] = False
     found = [
-        now["uri"].filter(differs),
-        then["uri"].filter(pc.and_(differs, at.is_valid())),
-        before["uri"].filter(gone),
+        _whole(now["uri"].filter(pa.array(differs))),
+        _whole(before["uri"].filter(pa.array(gone))),
     ]
-    return pa.concat_arrays([_whole(each) for each in found])
+    return pa.concat_arrays(found)
 
 
 def _equal(left: pa.Array, right: pa.Array) -> pa.Array:

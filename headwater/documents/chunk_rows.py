@@ -71,7 +71,7 @@ class Chunks:
     def _since(
         self, shard: str, before: Before, columns: Collection[str]
     ) -> tuple[Part, Part] | None:
-        """None where it cannot be told what changed."""
+        """None where files of then are gone, so that it cannot be told what changed."""
         chunk_files, document_files = before.files
         chunks = self.stored.partition(shard, AS_STORED)
         documents = self.documents.partition(shard, NAMED)
@@ -81,8 +81,6 @@ class Chunks:
             return None
         of_chunks = changed(chunks_then, chunks, "id")
         of_documents = changed(documents_then, documents, "uri")
-        if of_chunks is None or of_documents is None:
-            return None
         left_out = self.left_out.get(shard, set()) ^ set(before.of_shard or ())
         uris = pa.concat_arrays(
             [of_chunks, of_documents, pa.array(sorted(left_out), pa.string())]

@@ -83,8 +83,7 @@ def validate_documents(
         asking.add(shard, rows)
     outcome = asking.outcome()
     result = result_of([outcome], table.sizes, at_rest)
-    held = {s: of for s, of in outcome.counts.items() if s not in outcome.statuses}
-    memory.keep(result, held)
+    memory.keep(result, outcome.counts, outcome.statuses)
     return result
 
 
@@ -156,8 +155,7 @@ def validate_chunks(
     result = result_of([outcome, coverage], table.sizes, at_rest)
     documents = sum(each["documents"] for each in (*outcome.counts.values(), *at_rest.values()))
     result = replace(result, statistics={**result.statistics, "documents": documents})
-    broken_shards = outcome.statuses.keys() | coverage.statuses.keys()
-    memory.keep(result, {s: of for s, of in outcome.counts.items() if s not in broken_shards})
+    memory.keep(result, outcome.counts, outcome.statuses.keys() | coverage.statuses.keys())
     return result
 
 
@@ -184,10 +182,8 @@ class _Documents:
             then = self._stored.earlier(shard, files, _AS_STORED)
         if then is not None:
             now = self._stored.partition(shard, _AS_STORED)
-            uris = changed(then, now, "uri")
-            if uris is not None:
-                mine = pc.is_in(now["uri"], value_set=uris)
-                return Part(rows=self._measured(shard, now, mine, columns), every=now)
+            mine = pc.is_in(now["uri"], value_set=changed(then, now, "uri"))
+            return Part(rows=self._measured(shard, now, mine, columns), every=now)
         rows = self.rows(shard, columns)
         return Part(rows=rows, every=rows)
 

@@ -4,7 +4,7 @@ Knows names of data files, which never change, so that equal names are equal row
 is a cache: without it a stage compares every document again, and does the same.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,16 +69,23 @@ class Rest:
             return None
         return Before(files=entry["files"], of_shard=entry["of_shard"])
 
-    def keep(self, counts: Mapping[str, Mapping[str, int]]) -> None:
-        """Remember the counts of shards, by shard, that the stage has brought up to date."""
-        if not counts:
+    def keep(self, counts: Mapping[str, Mapping[str, int]], not_kept: Collection[str] = ()) -> None:
+        """Remember the counts of shards, by shard, that the stage has brought up to date.
+
+        Args:
+            not_kept: shards of which `before` is to tell nothing.
+        """
+        if not counts and not not_kept:
             return
         self._written = self._names(self._writes)
         kept = {shard: self._entry(shard, of) for shard, of in counts.items()}
         # Others may have remembered other shards in the meantime.
         with wait_for(self._path.with_suffix(".lock")):
             before: dict[str, Any] = read_json(self._path) or {}
-            if before != (after := {**before, **kept}):
+            after = {**before, **kept}
+            for shard in after.keys() & set(not_kept):
+                after[shard] = {name: after[shard][name] for name in ("key", "counts")}
+            if before != after:
                 write_json(self._path, after)
 
     def _entry(self, shard: str, counts: Mapping[str, int]) -> dict[str, Any]:
