@@ -29,13 +29,15 @@ def _fsync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_atomic(path: Path, data: bytes | str, *, mode: int = 0o644) -> None:
+def write_atomic(path: Path, data: bytes | str, *, mode: int = 0o644, durable: bool = True) -> None:
     """Replace a file's content; a reader sees the old bytes or the new ones.
 
     What a killed writer leaves beside it is removed by a later one, a day on.
 
     Args:
         mode: its permissions; until it is whole it is its owner's alone.
+        durable: whether it is forced to disk. A cache need not be: after a loss of power it may be
+            torn, and whoever reads it has to tell.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _sweep(path)
@@ -43,14 +45,16 @@ def write_atomic(path: Path, data: bytes | str, *, mode: int = 0o644) -> None:
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data.encode() if isinstance(data, str) else data)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         Path(name).chmod(mode)
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
-    _fsync_folder(path.parent)
+    if durable:
+        _fsync_folder(path.parent)
 
 
 def is_abandoned(path: Path) -> bool:

@@ -95,6 +95,21 @@ class Snapshot:
         )
         return pa.concat_tables([schema.empty_table(), *files])
 
+    def earlier(self, key: str, files: Iterable[str], columns: Sequence[str]) -> pa.Table | None:
+        """The rows of one partition as these data files of another version have them.
+
+        None where one of them is there no more: what no version needs is vacuumed.
+        """
+        schema, column = _schema(self.name, columns), PARTITIONED.get(self.name)
+        try:
+            found = [
+                read_partition_file(self._folder / unquote(path), schema, column, key)
+                for path in files
+            ]
+        except FileNotFoundError:
+            return None
+        return pa.concat_tables([schema.empty_table(), *found])
+
     def partitions(
         self, keys: Iterable[str], columns: Sequence[str]
     ) -> Iterator[tuple[str, pa.Table]]:
@@ -102,16 +117,25 @@ class Snapshot:
 
         The next ones are read while the caller is at work on one.
         """
-        with ThreadPoolExecutor(READERS, "reading") as threads:
-            ahead: deque[tuple[str, Future[pa.Table]]] = deque()
-            for key in keys:
-                ahead.append((key, threads.submit(self.partition, key, columns)))
-                if len(ahead) > READERS:
-                    first, rows = ahead.popleft()
-                    yield first, rows.result()
-            while ahead:
+        return read_ahead(lambda key: self.partition(key, columns), keys)
+
+
+def read_ahead(read: Callable[[str], R], keys: Iterable[str]) -> Iterator[tuple[str, R]]:
+    """What is read of each partition in turn; the next ones while the caller is at work on one.
+
+    Args:
+        read: called by `READERS` threads, as many partitions ahead.
+    """
+    with ThreadPoolExecutor(READERS, "reading") as threads:
+        ahead: deque[tuple[str, Future[R]]] = deque()
+        for key in keys:
+            ahead.append((key, threads.submit(read, key)))
+            if len(ahead) > READERS:
                 first, rows = ahead.popleft()
                 yield first, rows.result()
+        while ahead:
+            first, rows = ahead.popleft()
+            yield first, rows.result()
 
 
 class Lake:

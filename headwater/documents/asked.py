@@ -1,7 +1,8 @@
 """A suite asked of a table in shards: which of it again, some thousands of rows at a time, and what came.
 
-What each row answers for itself is asked of the shards that are not at rest; the rest of the whole
-table, of the columns that it takes. Knows shards, columns and expectations, not what a table is of.
+What each row answers for itself is asked of the shards that are not at rest, and of a shard that held
+of the documents that changed since; the rest of the whole table, of the columns that it takes. Knows
+shards, columns and expectations, not what a table is of.
 """
 
 from collections import Counter
@@ -78,17 +79,18 @@ class ShardedTable:
         for _, rows in self.stored.partitions(self.sizes, [self.identity]):
             yield rows[self.identity]
 
-    def groups(self, shards: Iterable[str]) -> Iterator[list[str]]:
-        """Shards that are asked of together."""
-        group, rows = list[str](), 0
-        for shard in shards:
-            if group and rows + self.sizes[shard] > self.most:
-                yield group
-                group, rows = [], 0
-            group.append(shard)
-            rows += self.sizes[shard]
-        if group:
-            yield group
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A shard as it is asked of.
+
+    Attributes:
+        rows: that are asked of.
+        every: all rows of the shard, with the columns that are counted. The same where all are asked of.
+    """
+
+    rows: pa.Table
+    every: pa.Table
 
 
 @dataclass(slots=True)
@@ -136,60 +138,97 @@ class Outcome:
             self.statuses.setdefault(shard, WARNS)
 
 
-def ask_shards(
-    suite: Suite, table: ShardedTable, at_rest: Mapping[str, Mapping[str, int]]
-) -> Outcome:
-    """Ask what is to be asked; the shards at rest hold, as far as rows answer for themselves.
+class Asking:
+    """A suite that is asked of a table, a shard after another.
 
     Args:
-        at_rest: what was counted of these shards.
-    """
-    outcome = Outcome()
-    about = described(suite.entries)
-    entries = dict(suite.entries)
-    tallies = {place: _Tally() for place in entries}
-    sources = sorted({source for entry in entries.values() for source in entry.sources})
+        at_rest: what was counted of the shards that are not asked of. They hold, as far as rows answer
+            for themselves.
+        apart: whether shards may come in part, so that the whole table is asked by itself.
 
-    def note(answers: Mapping[str, Answer], rows: pa.Table, shards: Sequence[str]) -> None:
+    Attributes:
+        columns: that the rows of a shard have to have.
+    """
+
+    def __init__(
+        self,
+        suite: Suite,
+        table: ShardedTable,
+        at_rest: Mapping[str, Mapping[str, int]],
+        *,
+        apart: bool,
+    ) -> None:
+        self._suite, self._table, self._at_rest = suite, table, at_rest
+        self._about = described(suite.entries)
+        self._entries = dict(suite.entries)
+        self._tallies = {place: _Tally() for place in self._entries}
+        self._sources = sorted({each for _, entry in suite.entries for each in entry.sources})
+        self._outcome = Outcome()
+        rows = sum(table.sizes.values())
+        fits = len(table.sizes) == 1 or (bool(table.sizes) and rows <= table.most)
+        self._at_once = fits and not at_rest and not apart
+        self._by_row = suite.entries if self._at_once else _asked_by_row(suite.entries, table)
+        self.columns: Collection[str] = (
+            table.columns if self._at_once else _columns(self._by_row, table, self._sources)
+        )
+        self._group: dict[str, Part] = {}
+
+    def add(self, shard: str, part: Part) -> None:
+        """Ask of a shard, with others or by itself."""
+        counts = {"rows": part.every.num_rows, **_of_sources(part.every, self._sources)}
+        self._outcome.counts[shard] = counts
+        held = sum(each.rows.num_rows for each in self._group.values())
+        if self._group and not self._at_once and held + part.rows.num_rows > self._table.most:
+            self._ask_group()
+        self._group[shard] = part
+
+    def outcome(self) -> Outcome:
+        """What came of it all; nothing is added after it."""
+        self._ask_group()
+        by_row = dict(self._by_row)
+        others = [(place, entry) for place, entry in self._suite.entries if place not in by_row]
+        if others:
+            answers, rows = _of_whole(others, self._table, self._sources)
+            self._note(answers, rows, self._table.sizes)
+        for place, entry in self._suite.entries:
+            self._sum_up(place, entry)
+        return self._outcome
+
+    def _ask_group(self) -> None:
+        parts = [part.rows for part in self._group.values()]
+        # Where nothing changed in shards that held, there is nothing to ask of.
+        if any(p.rows.num_rows or p.rows is p.every for p in self._group.values()):
+            rows = pa.concat_tables(parts)
+            sizes = {shard: part.rows.num_rows for shard, part in self._group.items()}
+            self._note(ask(self._by_row, rows), rows, sizes)
+        self._group = {}
+
+    def _note(
+        self, answers: Mapping[str, Answer], rows: pa.Table, sizes: Mapping[str, int]
+    ) -> None:
+        """Take in what was answered of shards that follow one another."""
+        outcome = self._outcome
         for place, answer in answers.items():
-            tallies[place].add(answer, rows, about[place]["column"])
+            self._tallies[place].add(answer, rows, self._about[place]["column"])
             if answer.success:
                 continue
-            severity = about[place]["severity"]
+            severity, entry = self._about[place]["severity"], self._entries[place]
             if answer.rows is not None:
-                for shard, count in _by_shard(answer.rows, shards, sizes).items():
+                for shard, count in _by_shard(answer.rows, sizes).items():
                     outcome.unexpected[shard] += count
                     outcome.fails(shard, severity)
-            elif entries[place].of_one_row or entries[place].unique:
-                for shard in shards:  # it could not be asked, so nothing is known of them
+            elif entry.of_one_row or entry.unique:
+                for shard in sizes:  # it could not be asked, so nothing is known of them
                     outcome.fails(shard, severity)
 
-    sizes: dict[str, int] = {}
-    groups = list(table.groups(shard for shard in table.sizes if shard not in at_rest))
-    at_once = len(groups) == 1 and groups[0] == list(table.sizes)
-    by_row = suite.entries if at_once else _asked_by_row(suite.entries, table)
-    columns = table.columns if at_once else _columns(by_row, table, sources)
-    for group in groups:
-        parts = {shard: table.rows(shard, columns) for shard in group}
-        for shard, part in parts.items():
-            sizes[shard] = part.num_rows
-            outcome.counts[shard] = {"rows": part.num_rows, **_of_sources(part, sources)}
-        rows = pa.concat_tables(parts.values())
-        note(ask(by_row, rows), rows, group)
-    others = [(place, entry) for place, entry in suite.entries if place not in dict(by_row)]
-    if others:
-        sizes = dict(table.sizes)
-        rows = table.all_of(_columns(others, table, sources))
-        note(ask(others, rows), rows, list(sizes))
-
-    for place, entry in suite.entries:
-        known = (*outcome.counts.values(), *at_rest.values())
+    def _sum_up(self, place: str, entry: Expectation) -> None:
+        outcome, tally = self._outcome, self._tallies[place]
+        known = (*outcome.counts.values(), *self._at_rest.values())
         if entry.sources and not any(of[_of(each)] for of in known for each in entry.sources):
-            continue  # nothing is asked of no rows
-        tally = tallies[place]
+            return  # nothing is asked of no rows
         outcome.summaries.append(
             {
-                **about[place],
+                **self._about[place],
                 "success": tally.success,
                 "unexpected": tally.unexpected,
                 "observed": tally.observed,
@@ -197,9 +236,20 @@ def ask_shards(
             }
         )
         if not tally.success:
-            column, observed = about[place]["column"], str(tally.observed)
+            column, observed = self._about[place]["column"], str(tally.observed)
             outcome.failing += tally.failing or [{"uri": "", "column": column, "value": observed}]
-    return outcome
+
+
+def _of_whole(
+    entries: Entries, table: ShardedTable, sources: Sequence[str]
+) -> tuple[dict[str, Answer], pa.Table]:
+    """The answers about all rows, and the rows. What is but counted is not read."""
+    rows: pa.Table
+    if all(e.counts_rows and not e.sources and not e.mentions(table.columns) for _, e in entries):
+        rows = pa.table({"row": np.zeros(sum(table.sizes.values()), np.int8)})
+    else:
+        rows = table.all_of(_columns(entries, table, sources))
+    return ask(entries, rows), rows
 
 
 def _asked_by_row(entries: Entries, table: ShardedTable) -> Entries:
@@ -226,8 +276,8 @@ def _repeats(table: ShardedTable) -> bool:
     hashes = [np.empty(0, dtype=np.uint64)]
     for names in table.names():
         hashes.append(hash_array(names.drop_null().to_numpy().astype(object), categorize=False))
-    every = np.concatenate(hashes)
-    return len(np.unique(every)) < len(every)
+    every = np.sort(np.concatenate(hashes))
+    return bool((every[1:] == every[:-1]).any())
 
 
 def _columns(entries: Entries, table: ShardedTable, sources: Sequence[str]) -> list[str]:
@@ -252,12 +302,12 @@ def _of(source: str) -> str:
 
 
 def _by_shard(
-    rows: np.ndarray[Any, np.dtype[np.int64]], shards: Sequence[str], sizes: Mapping[str, int]
+    rows: np.ndarray[Any, np.dtype[np.int64]], sizes: Mapping[str, int]
 ) -> dict[str, int]:
     """How many of these rows are in each shard, of shards one after another."""
-    ends = np.cumsum([sizes[shard] for shard in shards])
-    counts = np.bincount(np.searchsorted(ends, rows, side="right"), minlength=len(shards))
-    return {shard: int(count) for shard, count in zip(shards, counts, strict=True) if count}
+    ends = np.cumsum(list(sizes.values()))
+    counts = np.bincount(np.searchsorted(ends, rows, side="right"), minlength=len(sizes))
+    return {shard: int(count) for shard, count in zip(sizes, counts, strict=True) if count}
 
 
 def result_of(

@@ -1,12 +1,14 @@
 """What takes a document's whole text to tell, by shard: its length, unreadable characters, words.
 
 Knows `clean_documents`. Data files never change, so the figures of a shard hold for as long as its
-files are the same; texts are read a shard at a time. What is kept is a cache: without it every text is
-read again, and the figures are the same.
+files are the same; where they are others, those of a document for as long as its digest is. Texts are
+read a shard at a time. What is kept is a cache: without it every text is read again, and the figures
+are the same.
 """
 
 from urllib.parse import quote
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -14,10 +16,12 @@ from headwater.files import write_atomic
 from headwater.lake import Lake, Snapshot
 from headwater.records import digest_of
 
-FIGURES_VERSION = "figures/1"
+FIGURES_VERSION = "figures/2"
 #: Columns of `clean_documents` that figures are of.
 MEASURED = ("uri", "text", "headings")
-_KEY = b"headwater_key"
+#: What tells a document's figures: the digest is of its text and headings.
+NAMED = ("uri", "digest")
+_KEY, _VERSION = b"headwater_key", b"headwater_version"
 
 
 def figures_of(table: pa.Table, *, words: bool) -> pa.Table:
@@ -40,7 +44,7 @@ def figures_of(table: pa.Table, *, words: bool) -> pa.Table:
 
 
 class Figures:
-    """The figures of one version of `clean_documents`, measured where its files are others.
+    """The figures of one version of `clean_documents`, measured where its documents are others.
 
     Args:
         words: whether these are counted.
@@ -54,36 +58,69 @@ class Figures:
             if path.name not in kept:  # of a shard that there was
                 path.unlink(missing_ok=True)
 
-    def of(self, shard: str, uris: pa.ChunkedArray | None = None) -> pa.Table:
-        """A shard's figures, in the order in which its documents are read.
+    def of(self, shard: str, documents: pa.Table | None = None) -> pa.Table:
+        """A shard's figures, in the order in which its documents are read. By any thread.
 
         Args:
-            uris: these documents, where they have been read already.
+            documents: `NAMED` of the shard, where they have been read already.
         """
         if shard not in self._documents.files:
             return figures_of(self._documents.partition(shard, MEASURED), words=self._words)
-        found = self._kept(shard)
-        if found is None or (uris is not None and not found["uri"].equals(uris)):
-            found = figures_of(self._documents.partition(shard, MEASURED), words=self._words)
-            self._keep(shard, found)
+        kept = self._kept(shard)
+        if kept is not None and _metadata(kept, _KEY) == self._key(shard):
+            if documents is None or kept["uri"].equals(documents["uri"]):
+                return kept
+            kept = None  # not what it says it is
+        if documents is None:
+            documents = self._documents.partition(shard, NAMED)
+        found = self._measured(shard, documents.select(NAMED).combine_chunks(), kept)
+        self._keep(shard, found)
         return found
 
+    def _measured(self, shard: str, documents: pa.Table, kept: pa.Table | None) -> pa.Table:
+        """Figures of a shard's documents; those with a digest that they had are as they were kept."""
+        at = pa.nulls(len(documents), pa.int32())
+        if kept is not None:
+            at = pc.index_in(documents["uri"], value_set=kept["uri"].combine_chunks())
+            same = pc.equal(documents["digest"], kept["digest"].take(at)).fill_null(False)
+            at = pc.if_else(same, at, pa.scalar(None, pa.int32()))
+        if at.null_count:
+            rows = self._documents.partition(shard, MEASURED).filter(pc.is_null(at))
+            new = figures_of(rows, words=self._words)
+            new = new.append_column("digest", documents["digest"].filter(pc.is_null(at)))
+            if kept is None:
+                return new
+        else:
+            assert kept is not None  # there is nothing else that it could be of
+            new = kept.slice(0, 0)
+        both = pa.concat_tables([kept.select(new.column_names).take(at.drop_null()), new])
+        known = at.is_valid().to_numpy()
+        order = np.argsort(np.concatenate([np.flatnonzero(known), np.flatnonzero(~known)]))
+        return both.take(pa.array(order))
+
     def _kept(self, shard: str) -> pa.Table | None:
+        """What is kept of a shard, also of other data files than it has now."""
         try:
-            with pa.memory_map(str(self._folder / self._name(shard))) as file:
-                table = pa.ipc.open_file(file).read_all()
-        except (FileNotFoundError, pa.ArrowInvalid):
+            data = (self._folder / self._name(shard)).read_bytes()
+        except FileNotFoundError:
             return None
-        is_it = (table.schema.metadata or {}).get(_KEY) == self._key(shard)
+        try:
+            with pa.ipc.open_file(data) as file:
+                table = file.read_all()
+        except (pa.ArrowInvalid, OSError):  # torn, when the power went
+            return None
+        is_it = _metadata(table, _VERSION) == FIGURES_VERSION.encode()
         return table if is_it and ("words" in table.column_names or not self._words) else None
 
     def _keep(self, shard: str, found: pa.Table) -> None:
-        table = found.replace_schema_metadata({_KEY: self._key(shard)})
+        names = {_KEY: self._key(shard), _VERSION: FIGURES_VERSION.encode()}
+        table = found.replace_schema_metadata(names)
         sink = pa.BufferOutputStream()
         options = pa.ipc.IpcWriteOptions(compression="lz4")
         with pa.ipc.new_file(sink, table.schema, options=options) as writer:
             writer.write_table(table)
-        write_atomic(self._folder / self._name(shard), sink.getvalue().to_pybytes())
+        path = self._folder / self._name(shard)
+        write_atomic(path, sink.getvalue().to_pybytes(), durable=False)
 
     def _key(self, shard: str) -> bytes:
         return digest_of(FIGURES_VERSION, self._documents.files[shard]).encode()
@@ -91,3 +128,7 @@ class Figures:
     @staticmethod
     def _name(shard: str) -> str:
         return f"{quote(shard, safe='')}.arrow"
+
+
+def _metadata(table: pa.Table, name: bytes) -> bytes | None:
+    return (table.schema.metadata or {}).get(name)

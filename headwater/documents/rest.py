@@ -4,13 +4,24 @@ Knows names of data files, which never change, so that equal names are equal row
 is a cache: without it a stage compares every document again, and does the same.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from headwater.files import read_json, write_json
 from headwater.lake import Lake, Snapshot
 from headwater.locks import wait_for
 from headwater.records import digest_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Before:
+    """What a shard was when it was remembered: names of its data files in each table that was read, in
+    the order of these, and what decided for it alone.
+    """
+
+    files: list[list[str]]
+    of_shard: Any
 
 
 class Rest:
@@ -22,6 +33,7 @@ class Rest:
         made_with: whatever else decides what the stage does: versions, settings, programs.
         of_shard: what decides for one shard alone, by shard.
         name: of its memory, for a stage that writes no table.
+        recall: whether `before` is asked for, so that file names are remembered too.
     """
 
     def __init__(
@@ -33,7 +45,9 @@ class Rest:
         of_shard: Mapping[str, Any] | None = None,
         *,
         name: str = "",
+        recall: bool = False,
     ) -> None:
+        self._recall = recall
         self._lake, self._writes = lake, writes
         named = [table.name if isinstance(table, Snapshot) else table for table in reads]
         self._made_with = digest_of(writes, named, made_with)
@@ -48,17 +62,39 @@ class Rest:
         entry = self._before.get(shard)
         return entry["counts"] if entry and entry["key"] == self._key(shard) else None
 
-    def keep(self, counts: Mapping[str, Mapping[str, int]]) -> None:
-        """Remember the counts of shards, by shard, that the stage has brought up to date."""
-        if not counts:
+    def before(self, shard: str) -> Before | None:
+        """What a shard was, made with what is in force now; None where that is not remembered."""
+        entry = (self._before.get(shard) or {}).get("before")
+        if entry is None or entry["made_with"] != self._made_with:
+            return None
+        return Before(files=entry["files"], of_shard=entry["of_shard"])
+
+    def keep(self, counts: Mapping[str, Mapping[str, int]], not_kept: Collection[str] = ()) -> None:
+        """Remember the counts of shards, by shard, that the stage has brought up to date.
+
+        Args:
+            not_kept: shards of which `before` is to tell nothing.
+        """
+        if not counts and not not_kept:
             return
         self._written = self._names(self._writes)
-        kept = {s: {"key": self._key(s), "counts": dict(of)} for s, of in counts.items()}
+        kept = {shard: self._entry(shard, of) for shard, of in counts.items()}
         # Others may have remembered other shards in the meantime.
         with wait_for(self._path.with_suffix(".lock")):
             before: dict[str, Any] = read_json(self._path) or {}
-            if before != (after := {**before, **kept}):
+            after = {**before, **kept}
+            for shard in after.keys() & set(not_kept):
+                after[shard] = {name: after[shard][name] for name in ("key", "counts")}
+            if before != after:
                 write_json(self._path, after)
+
+    def _entry(self, shard: str, counts: Mapping[str, int]) -> dict[str, Any]:
+        entry = {"key": self._key(shard), "counts": dict(counts)}
+        if self._recall:
+            files = [names.get(shard, []) for names in self._read]
+            of_shard = self._of_shard.get(shard)
+            entry["before"] = {"made_with": self._made_with, "files": files, "of_shard": of_shard}
+        return entry
 
     def _names(self, tables: Sequence[str | Snapshot]) -> list[dict[str, list[str]]]:
         return [

@@ -1,5 +1,6 @@
 """Fixtures of the document stages."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -32,3 +33,27 @@ def three(corpus: Corpus) -> Corpus:
     """A corpus of them."""
     write_three(corpus)
     return corpus
+
+
+@pytest.fixture(scope="session")
+def twelve_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve documents in four shards, one of them a duplicate, and the tables made of them."""
+    root = tmp_path_factory.mktemp("twelve")
+    (root / "documents").mkdir()
+    corpus = Corpus(root / "documents", Lake(root / "lake"))
+    for number in range(11):
+        own = " ".join(f"w{number}x{at}" for at in range(60))
+        corpus.write(f"{number}.txt", f"Document {number}. {PROSE}\n\n{own}.")
+    corpus.write("copy.txt", (corpus.folder / "3.txt").read_bytes())
+    corpus.raw()
+    corpus.clean()
+    corpus.duplicates()
+    corpus.chunk()
+    return root
+
+
+@pytest.fixture
+def twelve(twelve_once: Path, tmp_path: Path) -> Corpus:
+    """A copy of them, which a test may change."""
+    shutil.copytree(twelve_once, tmp_path, dirs_exist_ok=True)
+    return Corpus(tmp_path / "documents", Lake(tmp_path / "lake"))

@@ -31,20 +31,6 @@ OF_CHUNKS = (
 
 
 @pytest.fixture
-def twelve(corpus: Corpus) -> Corpus:
-    """Twelve documents in four shards, one of them a duplicate."""
-    for number in range(11):
-        own = " ".join(f"w{number}x{at}" for at in range(60))
-        corpus.write(f"{number}.txt", f"Document {number}. {PROSE}\n\n{own}.")
-    corpus.write("copy.txt", (corpus.folder / "3.txt").read_bytes())
-    corpus.raw()
-    corpus.clean()
-    corpus.duplicates()
-    corpus.chunk()
-    return corpus
-
-
-@pytest.fixture
 def texts(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """How often texts were read, by shard."""
     read: Counter[str] = Counter()
@@ -57,6 +43,21 @@ def texts(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
     monkeypatch.setattr(Snapshot, "partition", noted)
     return read
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[set[str] | None]:
+    """The documents of each table that was asked of; None where rows were but counted."""
+    noted: list[set[str] | None] = []
+    real = asking_of.ask
+
+    def ask(entries, table: pa.Table):
+        known = "uri" in table.column_names
+        noted.append(set(table["uri"].to_pylist()) if known else None)
+        return real(entries, table)
+
+    monkeypatch.setattr(asking_of, "ask", ask)
+    return noted
 
 
 def plant(lake: Lake, name: str, change: Callable[[int, dict], None]) -> None:
@@ -154,28 +155,18 @@ def test_without_a_change_nothing_is_asked_and_no_text_is_read(twelve: Corpus, t
     assert texts == Counter()
 
 
-def test_of_an_edit_one_shard_is_asked(twelve: Corpus, texts, monkeypatch):
+def test_of_an_edit_one_document_is_asked(twelve: Corpus, texts, asked):
     validate_documents(twelve.lake)
     validate_chunks(twelve.lake, 64)
     twelve.write("5.txt", f"Other words. {PROSE}")
     stages = [twelve.raw(), twelve.clean(), twelve.chunk()]
     (edited,) = stages[1].shards_written
     texts.clear()
-    asked: list[set[str]] = []
-    real = asking_of.ask
-
-    def noted(entries, table: pa.Table):
-        asked.append(set(table["uri"].to_pylist()))
-        return real(entries, table)
-
-    monkeypatch.setattr(asking_of, "ask", noted)
+    asked.clear()
     documents, chunks = validate_documents(twelve.lake), validate_chunks(twelve.lake, 64)
     assert set(texts) == {edited}
-    rows = twelve.rows("clean_documents")
-    mine = {row["uri"] for row in rows if row["shard"] == edited}
-    # The number of rows is asked of the whole table, all else of the shard.
-    assert asked.count({row["uri"] for row in rows}) == 1 and len(asked) == 5
-    assert sum(each <= mine for each in asked) == 3
+    # The number of rows is asked of the whole table, all else of the document.
+    assert asked == [{"docs:///5.txt"}, None, {"docs:///5.txt"}, None, {"docs:///5.txt"}]
     for result in (documents, chunks):
         status = {shard["shard"]: shard["status"] for shard in result.shards}
         assert status.pop(edited) == "holds" and set(status.values()) == {"held before"}
