@@ -28,10 +28,10 @@ from tests.executors.test_shards import make
 from headwater.lake import Lake
 
 class Paced(Lake):
-    def replace(self, name, rows, *, keys):
+    def _write(self, name, *rest, **more):
         print(name, flush=True)
         sys.stdin.readline()
-        return super().replace(name, rows, keys=keys)
+        return super()._write(name, *rest, **more)
 
 lake, stages, *shards = sys.argv[1:]
 make(Paced(Path(lake), run="a-pod"), stages.split(","), shards)
