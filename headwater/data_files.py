@@ -5,6 +5,7 @@ engine writes and reads the same files, and takes several times as long for a sh
 """
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -22,7 +23,8 @@ def write_partition_file(folder: Path, column: str, key: str, rows: pa.Table) ->
         folder: of the table.
         column: that the table is partitioned by; its value is in the file's path, not in the file.
     """
-    name = f"{column}={quote(key, safe='')}/part-{uuid4()}.parquet"
+    # Names in the order of their making, so that a partition's newest file is its last.
+    name = f"{column}={quote(key, safe='')}/part-{time.time_ns():016x}-{uuid4().hex}.parquet"
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     stored = rows.drop_columns([column])

@@ -33,6 +33,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 #: Partitions that are read ahead, each by a thread.
 READERS = 2
+#: Partitions that are written at once, each by a thread.
+WRITERS = 2
 #: Partitions that a commit names; of more it says how many.
 _SHOWN = 8
 
@@ -88,27 +90,27 @@ class Snapshot:
 
     def partition(self, key: str, columns: Sequence[str] | None = None) -> pa.Table:
         """The rows of one partition; only these columns, where some are named."""
+        return self.of_files(key, self.files.get(key, ()), columns)
+
+    def of_files(
+        self, key: str, files: Iterable[str], columns: Sequence[str] | None = None
+    ) -> pa.Table:
+        """The rows of some data files of one partition."""
         schema, column = _schema(self.name, columns), PARTITIONED.get(self.name)
-        files = (
-            read_partition_file(self._folder / unquote(path), schema, column, key)
-            for path in self.files.get(key, ())
+        found = (
+            read_partition_file(self._folder / unquote(path), schema, column, key) for path in files
         )
-        return pa.concat_tables([schema.empty_table(), *files])
+        return pa.concat_tables([schema.empty_table(), *found])
 
     def earlier(self, key: str, files: Iterable[str], columns: Sequence[str]) -> pa.Table | None:
         """The rows of one partition as these data files of another version have them.
 
         None where one of them is there no more: what no version needs is vacuumed.
         """
-        schema, column = _schema(self.name, columns), PARTITIONED.get(self.name)
         try:
-            found = [
-                read_partition_file(self._folder / unquote(path), schema, column, key)
-                for path in files
-            ]
+            return self.of_files(key, files, columns)
         except FileNotFoundError:
             return None
-        return pa.concat_tables([schema.empty_table(), *found])
 
     def partitions(
         self, keys: Iterable[str], columns: Sequence[str]
@@ -426,10 +428,13 @@ class Lake:
     def _files_of(self, name: str, rows: pa.Table) -> dict[str, AddAction | None]:
         """Write rows as a data file for each partition."""
         column = rows[PARTITIONED[name]]
-        return {
-            key: self.write_file(name, key, rows.filter(pc.equal(column, key)))
-            for key in pc.unique(column).to_pylist()
-        }
+        keys = pc.unique(column).to_pylist()
+
+        def write(key: str) -> AddAction | None:
+            return self.write_file(name, key, rows.filter(pc.equal(column, key)))
+
+        with ThreadPoolExecutor(WRITERS, "writing") as threads:
+            return dict(zip(keys, threads.map(write, keys), strict=True))
 
     def _create(self, name: str) -> None:
         partition = PARTITIONED.get(name)

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote
 
+import pyarrow as pa
+
 from benchmarks.peers.contract import (
     AGAIN,
     CHUNKING,
@@ -22,7 +24,7 @@ from benchmarks.peers.contract import (
 )
 from headwater.documents.chunk import shard_documents
 from headwater.documents.clean import clean_documents
-from headwater.documents.duplicates import find_duplicates, resolve, survivors
+from headwater.documents.duplicates import COMPARED, find_duplicates, resolve, survivors
 from headwater.documents.kinds.base import base_uri
 from headwater.documents.parsed import Parsed, fold
 from headwater.documents.parser_pool import ParserPool, Unparsed
@@ -84,19 +86,17 @@ def chunking(request: Request) -> Callable[[], Facts]:
 def duplicates(request: Request) -> Callable[[], Facts]:
     """Texts to those that stay."""
     texts = read_texts(request.texts)
-    found = resolve(
-        [
-            {
-                "uri": name,
-                "source": _SOURCE,
-                "shard": "00",
-                "folded_digest": digest_of(fold(text)),
-                "signature": signature(text),
-            }
-            for name, text in texts
-        ],
-        request.threshold,
-    )
+    documents = [
+        {
+            "uri": name,
+            "source": _SOURCE,
+            "shard": "00",
+            "folded_digest": digest_of(fold(text)),
+            "signature": signature(text),
+        }
+        for name, text in texts
+    ]
+    found = resolve(pa.Table.from_pylist(documents, schema=COMPARED), request.threshold)
     instead = {row["uri"]: row["survivor"] for row in found}
     kept = [(name, text) for name, text in texts if name not in instead]
     write_texts(Path(request.output) / "kept.jsonl", kept)

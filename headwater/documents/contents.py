@@ -35,6 +35,7 @@ def contents(
     columns: Sequence[str],
     where_given: Sequence[str] = (),
     by_shard: bool = False,
+    memory: str = "",
 ) -> Contents:
     """The digests of a table's rows as they stand; independent of their order.
 
@@ -43,8 +44,9 @@ def contents(
 
     Args:
         where_given: columns that count in rows alone where they hold something.
+        memory: where the digests are remembered; by the table's name where nothing else is said.
     """
-    path = lake.root / ".digests" / f"{table}.json"
+    path = lake.root / ".digests" / f"{memory or table}.json"
     made_of = digest_of(_NAMES, version, list(columns), list(where_given), by_shard)
     before: dict[str, Any] = read_json(path) or {}
     if before.get("made_of") != made_of:

@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from headwater.documents.signature import signatures
 from headwater.files import read_json, write_json
 from headwater.lake import Lake, Snapshot, rows_to_table, sole_writer
 from headwater.records import digest_of
+from headwater.tables import SCHEMAS
 
 STAGE_VERSION = "duplicates/1"
 #: 25 bands of 5: of two documents that share 0.8 of their shingles 99.995 % meet in a band, at 0.7
@@ -28,6 +30,13 @@ _WINDOW = 32
 #: Pairs that are compared at once.
 _BLOCK = 2**15
 
+#: What of `clean_documents` tells duplicates.
+COMPARED = pa.schema(
+    [
+        SCHEMAS["clean_documents"].field(name)
+        for name in ("uri", "source", "shard", "folded_digest", "signature")
+    ]
+)
 Indices = npt.NDArray[np.intp]
 Signatures = npt.NDArray[np.uint16]
 
@@ -64,15 +73,16 @@ def find_duplicates(lake: Lake, threshold: float) -> DuplicateStats:
     before = read_json(memory)
     if before is not None and before["key"] == _key(lake, documents, threshold):
         return DuplicateStats(**before["stats"])
-    columns = ["uri", "source", "shard", "folded_digest", "signature", "access"]
-    # Nobody may lose a text because it is also in a document that is not for them.
-    by_access = defaultdict(list)
-    count = 0
+    columns = [*COMPARED.names, "access"]
+    count, parts = 0, [SCHEMAS["clean_documents"].empty_table().select(columns)]
     for _, table in documents.partitions(sorted(documents.files), columns):
         count += len(table)
-        for row in table.filter(pc.is_valid(table["signature"])).to_pylist():
-            by_access[tuple(row.pop("access") or ())].append(row)
-    found = [row for each in by_access.values() for row in resolve(each, threshold)]
+        parts.append(table.filter(pc.is_valid(table["signature"])))
+    found = [
+        row
+        for each in _by_access(pa.concat_tables(parts).combine_chunks())
+        for row in resolve(each, threshold)
+    ]
     rows = sorted(found, key=lambda row: row["uri"])
     stored = lake.read("duplicates").sort_by("uri").to_pylist()
     written = stored != rows
@@ -112,51 +122,62 @@ def left_out_by_shard(lake: Lake, shards: Sequence[str]) -> dict[str, set[str]]:
     return dict(found)
 
 
-def rank(uri: str) -> tuple[int, str]:
-    """Sorts the document that stays first: the shortest path, then the alphabet.
+def _by_access(documents: pa.Table) -> Iterator[pa.Table]:
+    """Documents with the same tags: nobody may lose a text because it is also in a document that is
+    not for them.
+    """
+    if documents["access"].null_count == len(documents):
+        yield documents
+        return
+    rows = defaultdict(list)
+    for number, tags in enumerate(documents["access"].to_pylist()):
+        rows[tuple(tags or ())].append(number)
+    for numbers in rows.values():
+        yield documents.take(pa.array(numbers))
+
+
+def resolve(documents: pa.Table, threshold: float) -> list[dict[str, Any]]:
+    """The rows of `duplicates` for these documents, by URI.
+
+    Args:
+        documents: the columns of `COMPARED`; each has a signature.
+    """
+    ranked = documents.take(ranks(documents["uri"]))
+    # One for each text: exact duplicates need no comparing.
+    texts = ranked["folded_digest"].combine_chunks().dictionary_encode().indices.to_numpy()
+    _, leads = np.unique(texts, return_index=True)
+    signed = signatures(ranked["signature"].take(pa.array(leads)).to_pylist())
+    survivor, cluster = _survivors(signed, threshold)
+    alike = _agreement(signed, np.arange(len(leads)), survivor)
+
+    stays = leads[survivor[texts]]
+    out = np.flatnonzero(stays != np.arange(len(texts)))
+    uris = ranked["uri"]
+    exact = texts[out] == survivor[texts[out]]
+    found = ranked.select(["uri", "source", "shard"]).take(pa.array(out)).to_pylist()
+    clusters = uris.take(pa.array(leads[cluster[texts[out]]])).to_pylist()
+    names = uris.take(pa.array(stays[out])).to_pylist()
+    for row, named, stands_in, same, share in zip(
+        found, clusters, names, exact.tolist(), alike[texts[out]].tolist(), strict=True
+    ):
+        row |= {
+            "cluster": named,
+            "survivor": stands_in,
+            "similarity": 1.0 if same else share,
+            "kind": "exact" if same else "near",
+        }
+    return sorted(found, key=lambda row: row["uri"])
+
+
+def ranks(uris: pa.ChunkedArray) -> pa.Array:
+    """Numbers of URIs, the one that stays first: the shortest path, then the alphabet.
 
     Copies are called `copy of x`, `x-v2` or lie in `old/`: the plain name is the one that people
     link to. A name is also what an edit does not change, so an edit never swaps two documents.
     """
-    return len(uri.rpartition("://")[2]), uri
-
-
-def resolve(documents: Sequence[dict[str, Any]], threshold: float) -> list[dict[str, Any]]:
-    """The rows of `duplicates` for these documents, by URI.
-
-    Args:
-        documents: `uri`, `source`, `shard`, `folded_digest` and `signature` of each.
-    """
-    ranked = sorted(documents, key=lambda document: rank(document["uri"]))
-    # One for each text: exact duplicates need no comparing.
-    first: dict[str, int] = {}
-    texts = [first.setdefault(row["folded_digest"], len(first)) for row in ranked]
-    leads: list[dict[str, Any]] = []
-    for row, text in zip(ranked, texts, strict=True):
-        if text == len(leads):
-            leads.append(row)
-    signed = signatures([row["signature"] for row in leads])
-    survivor, cluster = _survivors(signed, threshold)
-    alike = _agreement(signed, np.arange(len(leads)), survivor)
-
-    rows = []
-    for row, text in zip(ranked, texts, strict=True):
-        stays = leads[survivor[text]]
-        if row is stays:
-            continue
-        exact = row["folded_digest"] == stays["folded_digest"]
-        rows.append(
-            {
-                "uri": row["uri"],
-                "source": row["source"],
-                "shard": row["shard"],
-                "cluster": leads[cluster[text]]["uri"],
-                "survivor": stays["uri"],
-                "similarity": 1.0 if exact else float(alike[text]),
-                "kind": "exact" if exact else "near",
-            }
-        )
-    return sorted(rows, key=lambda row: row["uri"])
+    paths = pc.replace_substring_regex(uris, "(?s)^.*://", "")
+    table = pa.table({"length": pc.utf8_length(paths), "uri": uris})
+    return pc.sort_indices(table, [("length", "ascending"), ("uri", "ascending")])
 
 
 def _survivors(signed: Signatures, threshold: float) -> tuple[Indices, Indices]:

@@ -14,13 +14,11 @@ import pyarrow.compute as pc
 from deltalake.transaction import AddAction
 
 from headwater.documents.contents import contents
-from headwater.lake import Lake, Snapshot, chosen_rows, rows_to_table
+from headwater.lake import WRITERS, Lake, Snapshot, chosen_rows, rows_to_table
 from headwater.records import digest_of
 
 #: New rows of about this size are committed together: the most that a kill loses.
 COMMIT_BYTES = 32 * 2**20
-#: Shards that are written at once; as many wait in memory.
-WRITERS = 2
 #: Documents of one task, and bytes of theirs, where tasks are done apart: a second or two of work.
 BLOCK, BLOCK_BYTES = 64, 4 * 2**20
 

@@ -22,8 +22,8 @@ from deltalake.transaction import AddAction
 from headwater.documents.contents import contents
 from headwater.documents.rest import Rest
 from headwater.documents.split import embed_text
-from headwater.documents.stage import WRITERS, with_retired
-from headwater.lake import Lake, writer_of_shards
+from headwater.documents.stage import with_retired
+from headwater.lake import WRITERS, Lake, sole_writer, writer_of_shards
 from headwater.records import digest_of
 from headwater.tables import SCHEMAS
 
@@ -38,6 +38,9 @@ COMMIT_SECONDS = 5.0
 HELD_BYTES = 32 * 2**20
 #: Files that a shard may come to have before they are joined.
 MOST_FILES = 8
+#: The share of a shard's vectors that nothing may need before they are dropped: an edit of a few texts
+#: writes their vectors alone. `drop_unneeded` drops them all.
+MOST_UNNEEDED = 1 / 8
 
 
 class TextEncoder(Protocol):
@@ -54,7 +57,8 @@ class EmbedStats:
 
     `total` counts their chunks, `embedded` the texts that were encoded, `reused` the distinct
     texts of a shard that had a vector already, `removed` the vectors that nothing needs any more.
-    `digest` names the content of the whole table, `shard_digests` that of each shard.
+    `digest` names the vectors that all chunks need, `shard_digests` those of each shard: what else is
+    there yet is no content.
     """
 
     total: int
@@ -75,12 +79,12 @@ def embed_chunks(
     *,
     in_force: Sequence[str] | None = None,
 ) -> EmbedStats:
-    """Give every chunk of these shards its vector, and drop vectors that nothing needs.
+    """Give every chunk of these shards its vector.
 
     A vector that any shard has for the same text and model is copied, not computed, also where the
-    number of shards is another than before. Shards whose texts are the same as before are not
-    written. New vectors are committed every few seconds, so a killed run is continued, not
-    repeated. The encoder is not touched (no model is loaded) where no text is new. In memory are
+    number of shards is another than before. New vectors are added to their shards; one is written
+    anew, without those that nothing needs, once they are `MOST_UNNEEDED` of it or it has many files.
+    They are committed every few seconds, so a killed run is continued, not repeated. The encoder is not touched (no model is loaded) where no text is new. In memory are
     the vectors of a shard or of `COMMIT_EVERY` texts, and a name for each text that lacks one.
 
     Args:
@@ -93,9 +97,15 @@ def embed_chunks(
     run.settle()
 
     lake.ensure([TABLE])
-    # All vectors are of one model after a run.
     version = digest_of(STAGE_VERSION, encoder.digest)
-    held = contents(lake, TABLE, version=version, columns=("embed_digest",), by_shard=True)
+    held = contents(
+        lake,
+        "document_shards",
+        version=version,
+        columns=("embed_digest",),
+        by_shard=True,
+        memory=TABLE,
+    )
     run.remember()
     empty = digest_of(version, [])
     per_shard = {shard: run.per_shard[shard] for shard in run.shards}
@@ -111,11 +121,32 @@ def embed_chunks(
     )
 
 
+@sole_writer
+def drop_unneeded(lake: Lake) -> int:
+    """Drop the vectors that no chunk of their shard needs any more; returns how many."""
+    dropped, chunks, stored = 0, lake.snapshot("document_shards"), lake.snapshot(TABLE)
+    shards = sorted(stored.files)
+    needed = chunks.partitions(shards, ["embed_digest"])
+    files: dict[str, AddAction | None] = {}
+    for (shard, texts), (_, rows) in zip(
+        needed, stored.partitions(shards, SCHEMAS[TABLE].names), strict=True
+    ):
+        kept = rows.filter(
+            pc.is_in(rows["embed_digest"], value_set=_distinct(texts["embed_digest"]))
+        )
+        if len(kept) < len(rows):
+            dropped += len(rows) - len(kept)
+            files[shard] = lake.write_file(TABLE, shard, kept)
+    if files:
+        lake.replace_by(TABLE, files)
+    return dropped
+
+
 class _Run:
     """What is to do in one run, from the columns that are cheap to read, and the doing of it.
 
-    Many vectors are first added to the shards that lack them; then shards that hold others than they
-    need are written anew. So a kill loses little.
+    Vectors are added to the shards that lack them, and then shards are written anew that hold many that
+    they do not need. So a kill loses little.
     """
 
     def __init__(self, lake: Lake, model: str, shards: Sequence[str]) -> None:
@@ -126,8 +157,7 @@ class _Run:
         self.per_shard: dict[str, dict[str, int]] = {}
         #: Shards that are not at rest, with the number of their distinct texts.
         self.awake: dict[str, int] = {}
-        #: Those that lack vectors or hold others than they need, and the latter of them.
-        self.stale: list[str] = []
+        #: Those that hold too many vectors that they do not need.
         self.untidy: set[str] = set()
         self.written: set[str] = set()
         #: Pairs of a shard and a text that it has no vector for, in order.
@@ -153,16 +183,15 @@ class _Run:
             ours = rows.filter(pc.equal(rows["model"], self.model))["embed_digest"].to_pylist()
             held = set(ours)
             missing, useful = sorted(needed - held), len(needed & held)
-            if useful < len(rows):
+            unneeded = len(rows) - useful
+            if unneeded > MOST_UNNEEDED * len(rows):
                 self.untidy.add(shard)
-            if missing or useful < len(rows):
-                self.stale.append(shard)
             self.awake[shard] = len(needed)
             self.per_shard[shard] = {
                 "chunks": len(texts),
                 "embedded": 0,
                 "reused": useful,
-                "removed": len(held - needed) + len(rows) - len(ours),
+                "removed": unneeded if shard in self.untidy else 0,
             }
             pairs = {"shard": [shard] * len(missing), "embed_digest": missing}
             lacking.append(pa.table(pairs, schema=_LACKING))
@@ -231,18 +260,15 @@ class _Run:
             self._add()
 
     def settle(self) -> None:
-        """Write shards anew that hold what nothing needs, or are to hold what is in memory, or have
+        """Add what is in memory, and write shards anew that hold too much that nothing needs, or have
         come to have many files.
         """
+        self._add()
         now = self.lake.snapshot(TABLE)
-        gained = pa.concat_tables([SCHEMAS[TABLE].empty_table(), *self._gained])
-        gaining = set(_distinct(gained["shard"]).to_pylist())
         todo = [
             shard
-            for shard in self.stale
-            if shard in self.untidy
-            or shard in gaining
-            or len(now.files.get(shard, ())) > MOST_FILES
+            for shard in self.awake
+            if shard in self.untidy or len(now.files.get(shard, ())) > MOST_FILES
         ]
 
         def settled(shard: str) -> AddAction | None:
@@ -250,9 +276,9 @@ class _Run:
             rows = now.partition(shard)
             ours = pc.equal(rows["model"], self.model)
             is_needed = pc.is_in(rows["embed_digest"], value_set=needed)
-            mine = gained.filter(pc.equal(gained["shard"], shard))
-            rows = pa.concat_tables([rows.filter(pc.and_(ours, is_needed)), mine])
-            return self.lake.write_file(TABLE, shard, _once_each(rows))
+            return self.lake.write_file(
+                TABLE, shard, _once_each(rows.filter(pc.and_(ours, is_needed)))
+            )
 
         if todo:
             with ThreadPoolExecutor(WRITERS, "writing") as threads:

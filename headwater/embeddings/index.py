@@ -11,13 +11,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from headwater.documents.row_digests import hex_digests, name_of
 from headwater.embeddings import bm25
 from headwater.embeddings.embed import TABLE, vector_rows
-from headwater.embeddings.store import HIT_FIELDS, POINTS, BuildStats, Contents, Point, VectorStore
+from headwater.embeddings.store import (
+    HIT_FIELDS,
+    POINTS,
+    BuildStats,
+    Contents,
+    Point,
+    Vector,
+    VectorStore,
+)
 from headwater.errors import HeadwaterError, IntegrityError
 from headwater.files import read_json, write_json
 from headwater.lake import READERS, Lake, Snapshot, sole_writer
@@ -28,6 +37,7 @@ STAGE_VERSION = "index/2"
 #: Versions that are kept besides those that releases name.
 KEEP_VERSIONS = 5
 
+Vectors = npt.NDArray[np.float32]
 log = logging.getLogger("headwater")
 
 
@@ -171,18 +181,19 @@ class _Source:
 
 
 class _Shard:
-    """The rows of one shard, and where in them a chunk and its vector are."""
+    """The rows of one shard, and their vectors, of which as many files are read as are needed."""
 
     def __init__(self, shard: str, chunks: Snapshot, vectors: Snapshot, model: str) -> None:
         self.shard = shard
+        self._stored, self._model = vectors, model
         self._chunks = chunks.partition(shard, _COLUMNS).combine_chunks()
-        rows = vectors.partition(shard, ["embed_digest", "model", "vector"])
-        rows = rows.filter(pc.equal(rows["model"], model)).combine_chunks()
-        self._vectors = vector_rows(rows["vector"])
-        self._vector_at = pc.index_in(
-            self._chunks["embed_digest"], value_set=rows["embed_digest"].combine_chunks()
-        )
-        lacking = self._vector_at.null_count
+        self._ids = self._chunks["id"].combine_chunks()
+        # An edit's vectors are in the newest file, the last one.
+        self._unread = list(vectors.files.get(shard, ()))
+        self._vectors: list[tuple[pa.Array, Vectors]] = []
+        known = vectors.partition(shard, ["embed_digest", "model"])
+        known = known.filter(pc.equal(known["model"], model))["embed_digest"].combine_chunks()
+        lacking = pc.sum(pc.invert(pc.is_in(self._chunks["embed_digest"], value_set=known))).as_py()
         if lacking:
             raise HeadwaterError(
                 f"{lacking} chunks of shard {shard} have no vector of this embedding model.",
@@ -191,16 +202,39 @@ class _Shard:
 
     def points(self, wanted: pa.Table) -> Iterator[Point]:
         """Some of its points, by id and digest."""
-        at = pc.index_in(wanted["id"], value_set=self._chunks["id"].combine_chunks())
-        chunks, digests = self._chunks.take(at).to_pylist(), wanted["digest"].to_pylist()
-        vectors = self._vector_at.take(at).to_pylist()
-        for chunk, digest, vector in zip(chunks, digests, vectors, strict=True):
+        chunks = self._chunks.take(pc.index_in(wanted["id"], value_set=self._ids))
+        vectors = self._vectors_of(chunks["embed_digest"].combine_chunks())
+        digests = wanted["digest"].to_pylist()
+        for chunk, digest, vector in zip(chunks.to_pylist(), digests, vectors, strict=True):
             yield Point(
                 id=chunk["id"],
                 digest=digest,
-                vector=self._vectors[vector],
+                vector=vector,
                 payload={name: chunk[name] for name in HIT_FIELDS},
             )
 
+    def _vectors_of(self, digests: pa.Array) -> Vectors:
+        """The vectors of some texts, a row each."""
+        found: list[Vector | None] = [None] * len(digests)
+        for known, vectors in self._read():
+            places = pc.index_in(digests, value_set=known).to_pylist()
+            for number, at in enumerate(places):
+                if at is not None:
+                    found[number] = vectors[at]
+            if all(each is not None for each in found):
+                break
+        return np.array(found, np.float32)
 
+    def _read(self) -> Iterator[tuple[pa.Array, Vectors]]:
+        """The digests and vectors of each file, those that are read already first."""
+        yield from self._vectors
+        while self._unread:
+            rows = self._stored.of_files(self.shard, [self._unread.pop()], _VECTOR)
+            rows = rows.filter(pc.equal(rows["model"], self._model))
+            part = rows["embed_digest"].combine_chunks(), vector_rows(rows["vector"])
+            self._vectors.append(part)
+            yield part
+
+
+_VECTOR = ["embed_digest", "model", "vector"]
 _COLUMNS = ["embed_digest", *HIT_FIELDS]

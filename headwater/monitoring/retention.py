@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from headwater.embeddings import embed
 from headwater.lake import Commit, Lake
 from headwater.prices import load_prices
 from headwater.release import traffic
@@ -84,7 +85,7 @@ def retain(
     dry_run: bool = False,
     now: datetime | None = None,
 ) -> Retention:
-    """Delete the files that no kept version needs.
+    """Delete the files that no kept version needs, and drop vectors that no chunk needs.
 
     Args:
         days: versions that were in force within the last so many days are kept.
@@ -94,6 +95,8 @@ def retain(
         Busy: a build or a restore is at work on the tables.
     """
     now = now or datetime.now(UTC)
+    if not dry_run and embed.TABLE not in lake.holds():
+        embed.drop_unneeded(lake)
     with lake.alone("lake_retention"):
         tables = [
             _retain(lake, settings, name, now - timedelta(days=days), now, dry_run=dry_run)

@@ -4,17 +4,24 @@ import random
 from dataclasses import replace
 from itertools import pairwise
 
+import pyarrow as pa
 import pytest
 
 from headwater.documents import chunk, duplicates
 from headwater.documents.accounting import account
-from headwater.documents.duplicates import rank, resolve, survivors
+from headwater.documents.duplicates import COMPARED, ranks, survivors
 from headwater.documents.raw import update_raw
 from headwater.documents.signature import SIGNATURE_BYTES, signature, signatures
 from headwater.documents.sources import FolderSource
 from headwater.lake import Lake
 from headwater.records import digest_of, shard_of
 from tests.documents.examples import PROSE, Corpus
+
+
+def resolve(documents: list[dict], threshold: float) -> list[dict]:
+    table = pa.Table.from_pylist(documents, schema=COMPARED)
+    return duplicates.resolve(table, threshold)
+
 
 FOOTER = "Printed from the handbook of the harbour. Ask the office before you rely on it. " * 2
 
@@ -135,7 +142,7 @@ def test_the_survivor_depends_on_nothing_but_the_documents():
 
 def test_the_shortest_path_stays_then_the_alphabet():
     uris = ["docs:///old/guide.md", "docs:///guide.md", "docs:///guidf.md", "wiki:///a/b/guide.md"]
-    assert sorted(uris, key=rank) == [
+    assert [uris[at] for at in ranks(pa.chunked_array([uris])).to_pylist()] == [
         "docs:///guide.md", "docs:///guidf.md", "docs:///old/guide.md", "wiki:///a/b/guide.md"
     ]  # fmt: skip
     rows = resolve([document(uri, PROSE) for uri in uris], 0.8)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from headwater.embeddings import embed
-from headwater.embeddings.embed import embed_chunks, vector_rows
+from headwater.embeddings.embed import drop_unneeded, embed_chunks, vector_rows
 from headwater.lake import Lake, Snapshot, rows_to_table
 from headwater.records import shard_of
 from tests.embeddings.examples import (
@@ -229,3 +229,46 @@ def test_shards_at_rest_are_not_read(lake, encoder, monkeypatch):
     again = embed_chunks(lake, shard_keys(), NoEncoder())
     assert read == []
     assert (again.digest, again.total, again.reused) == (first.digest, 8, 8)
+
+
+def many(edited: int) -> list[dict]:
+    """Forty chunks; the first ones can be others."""
+    texts = [f"Text {n} {'edited' if n < edited else 'as it was'}." for n in range(40)]
+    return [chunk("doc://one", text, ordinal=n) for n, text in enumerate(texts)]
+
+
+def test_a_small_edit_writes_its_vectors_alone(lake, encoder, tmp_path):
+    write_chunks(lake, many(0))
+    embed_chunks(lake, shard_keys(), encoder)
+    (before,) = lake.snapshot("chunk_embeddings").files.values()
+    write_chunks(lake, many(2))
+    stats = embed_chunks(lake, shard_keys(), encoder)
+    (files,) = lake.snapshot("chunk_embeddings").files.values()
+    assert set(before) < set(files) and len(files) == len(before) + 1
+    assert (stats.embedded, stats.removed, lake.read("chunk_embeddings").num_rows) == (2, 0, 42)
+    again = embed_chunks(lake, shard_keys(), NoEncoder())
+    assert again.shards_written == () and again.digest == stats.digest
+    # What is not needed any more is no content.
+    fresh = Lake(tmp_path / "fresh")
+    write_chunks(fresh, many(2))
+    assert embed_chunks(fresh, shard_keys(), WordEncoder()).digest == stats.digest
+
+    assert drop_unneeded(lake) == 2
+    assert vector_keys(lake) == wanted(many(2))
+    assert drop_unneeded(lake) == 0
+    after = embed_chunks(lake, shard_keys(), NoEncoder())
+    assert after.shards_written == () and after.digest == stats.digest
+
+
+def test_what_many_edits_leave_is_dropped(lake, encoder):
+    write_chunks(lake, many(0))
+    embed_chunks(lake, shard_keys(), encoder)
+    removed = []
+    for edited in range(1, 12):
+        write_chunks(lake, many(edited))
+        removed.append(embed_chunks(lake, shard_keys(), encoder).removed)
+        rows = lake.read("chunk_embeddings").num_rows
+        assert rows - 40 <= embed.MOST_UNNEEDED * rows
+    assert sum(removed) == 40 + 11 - rows
+    (files,) = lake.snapshot("chunk_embeddings").files.values()
+    assert len(files) <= embed.MOST_FILES
