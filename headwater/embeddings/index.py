@@ -4,9 +4,7 @@ A version is the digest of all that it holds, so the same corpus is never publis
 """
 
 import logging
-from collections import deque
 from collections.abc import Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +27,7 @@ from headwater.embeddings.store import (
 )
 from headwater.errors import HeadwaterError, IntegrityError
 from headwater.files import read_json, write_json
-from headwater.lake import READERS, Lake, Snapshot, sole_writer
+from headwater.lake import Lake, Snapshot, read_ahead, sole_writer
 from headwater.records import digest_of, short
 from headwater.versions import note_index
 
@@ -166,18 +164,19 @@ class _Source:
         of = np.searchsorted(self._ends, numbers, side="right")
         groups = np.split(numbers, np.flatnonzero(np.diff(of)) + 1)
         shards = [self._shards[number] for number in of[np.flatnonzero(np.diff(of, prepend=-1))]]
-        with ThreadPoolExecutor(READERS, "reading") as threads:
-            ahead = deque(threads.submit(self._read, shard) for shard in shards[:READERS])
-            for at, group in enumerate(groups, READERS):
-                self._loaded = ahead.popleft().result()
-                if at < len(shards):
-                    ahead.append(threads.submit(self._read, shards[at]))
-                yield from self._loaded.points(self.points.take(group))
+        wanted = {
+            shard: self.points.take(group) for shard, group in zip(shards, groups, strict=True)
+        }
+        for _, (shard, found) in read_ahead(lambda shard: self._read(shard, wanted[shard]), wanted):
+            self._loaded = shard
+            yield from shard.points(wanted[shard.shard], *found)
 
-    def _read(self, shard: str) -> "_Shard":
-        if self._loaded is not None and self._loaded.shard == shard:
-            return self._loaded
-        return _Shard(shard, self._chunks, self._vectors, self._model)
+    def _read(self, name: str, wanted: pa.Table) -> "tuple[_Shard, tuple[pa.Table, Vectors]]":
+        """A shard, and some of its chunks with their vectors."""
+        shard = self._loaded
+        if shard is None or shard.shard != name:
+            shard = _Shard(name, self._chunks, self._vectors, self._model)
+        return shard, shard.rows(wanted)
 
 
 class _Shard:
@@ -200,10 +199,14 @@ class _Shard:
                 mend="Materialize chunk_embeddings for all shards first.",
             )
 
-    def points(self, wanted: pa.Table) -> Iterator[Point]:
-        """Some of its points, by id and digest."""
+    def rows(self, wanted: pa.Table) -> tuple[pa.Table, Vectors]:
+        """Some of its chunks, and a vector for each."""
         chunks = self._chunks.take(pc.index_in(wanted["id"], value_set=self._ids))
-        vectors = self._vectors_of(chunks["embed_digest"].combine_chunks())
+        return chunks, self._vectors_of(chunks["embed_digest"].combine_chunks())
+
+    @staticmethod
+    def points(wanted: pa.Table, chunks: pa.Table, vectors: Vectors) -> Iterator[Point]:
+        """Chunks with their vectors as points."""
         digests = wanted["digest"].to_pylist()
         for chunk, digest, vector in zip(chunks.to_pylist(), digests, vectors, strict=True):
             yield Point(
