@@ -38,7 +38,7 @@ COMMIT_SECONDS = 5.0
 HELD_BYTES = 32 * 2**20
 #: Files that a shard may come to have before they are joined.
 MOST_FILES = 8
-#: The share of a shard's vectors that nothing may need before they are dropped: an edit of a few texts
+#: For each vector that a shard needs, as many may be there that nothing needs: an edit of a few texts
 #: writes their vectors alone. `drop_unneeded` drops them all.
 MOST_UNNEEDED = 1 / 8
 
@@ -83,7 +83,8 @@ def embed_chunks(
 
     A vector that any shard has for the same text and model is copied, not computed, also where the
     number of shards is another than before. New vectors are added to their shards; one is written
-    anew, without those that nothing needs, once they are `MOST_UNNEEDED` of it or it has many files.
+    anew, without those that nothing needs, once they are more than `MOST_UNNEEDED` of the others, and
+    as one file once it has many.
     They are committed every few seconds, so a killed run is continued, not repeated. The encoder is not touched (no model is loaded) where no text is new. In memory are
     the vectors of a shard or of `COMMIT_EVERY` texts, and a name for each text that lacks one.
 
@@ -183,8 +184,9 @@ class _Run:
             ours = rows.filter(pc.equal(rows["model"], self.model))["embed_digest"].to_pylist()
             held = set(ours)
             missing, useful = sorted(needed - held), len(needed & held)
-            unneeded = len(rows) - useful
-            if unneeded > MOST_UNNEEDED * len(rows):
+            # By what is needed: what a killed run has added already changes nothing about it.
+            unneeded = len(held - needed) + len(rows) - len(ours)
+            if unneeded > MOST_UNNEEDED * len(needed) or len(held) < len(ours):
                 self.untidy.add(shard)
             self.awake[shard] = len(needed)
             self.per_shard[shard] = {
@@ -272,13 +274,13 @@ class _Run:
         ]
 
         def settled(shard: str) -> AddAction | None:
-            needed = self.chunks.partition(shard, ["embed_digest"])["embed_digest"].combine_chunks()
             rows = now.partition(shard)
-            ours = pc.equal(rows["model"], self.model)
-            is_needed = pc.is_in(rows["embed_digest"], value_set=needed)
-            return self.lake.write_file(
-                TABLE, shard, _once_each(rows.filter(pc.and_(ours, is_needed)))
-            )
+            if shard in self.untidy:
+                needed = self.chunks.partition(shard, ["embed_digest"])["embed_digest"]
+                ours = pc.equal(rows["model"], self.model)
+                is_needed = pc.is_in(rows["embed_digest"], value_set=needed.combine_chunks())
+                rows = _once_each(rows.filter(pc.and_(ours, is_needed)))
+            return self.lake.write_file(TABLE, shard, rows)
 
         if todo:
             with ThreadPoolExecutor(WRITERS, "writing") as threads:

@@ -268,7 +268,26 @@ def test_what_many_edits_leave_is_dropped(lake, encoder):
         write_chunks(lake, many(edited))
         removed.append(embed_chunks(lake, shard_keys(), encoder).removed)
         rows = lake.read("chunk_embeddings").num_rows
-        assert rows - 40 <= embed.MOST_UNNEEDED * rows
+        assert rows - 40 <= embed.MOST_UNNEEDED * 40
     assert sum(removed) == 40 + 11 - rows
     (files,) = lake.snapshot("chunk_embeddings").files.values()
     assert len(files) <= embed.MOST_FILES
+
+
+def test_a_kill_before_the_end_drops_no_fewer(lake, encoder, monkeypatch):
+    """What is dropped depends on what is needed, not on what a killed run has added."""
+    write_chunks(lake, many(0))
+    embed_chunks(lake, shard_keys(), encoder)
+    write_chunks(lake, many(6))
+    monkeypatch.setattr(embed, "COMMIT_EVERY", 3)
+    monkeypatch.setattr(embed, "MOST_UNNEEDED", 0.14)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(embed._Run, "settle", interrupt)
+        embed_chunks(lake, shard_keys(), encoder)
+    assert lake.read("chunk_embeddings").num_rows == 46
+    assert embed_chunks(lake, shard_keys(), NoEncoder()).removed == 6
+    assert vector_keys(lake) == wanted(many(6))
+
+
+def interrupt(*_):
+    raise KeyboardInterrupt
