@@ -48,8 +48,8 @@ def write_partition_file(folder: Path, column: str, key: str, rows: pa.Table) ->
 
 
 def _compression(schema: pa.Schema) -> dict[str, str]:
-    """The codec of each column of a file: quick, since an edit writes a shard anew. A model's vectors hardly get smaller, and are read and
-    written twice as fast as they are.
+    """The codec of each column of a file: a quick one, since an edit writes a shard anew, and none for a
+    model's vectors, which hardly get smaller and are read and written twice as fast without.
     """
     leaves = (leaf for field in schema for leaf in _leaves(field.name, field.type))
     return {path: "none" if pa.types.is_floating(kind) else "lz4" for path, kind in leaves}

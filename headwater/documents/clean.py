@@ -204,7 +204,7 @@ def clean_documents(
             out = refusals(table, entries)
             work = _compare(shard, digests, held, in_quarantine, limits, entries=entries, out=out)
             if work.refused:  # rows older than these columns get them
-                told = {row["uri"]: {name: row[name] for name in _TOLD} for row in rows.to_pylist()}
+                told = {row["uri"]: row for row in rows.select(["uri", *_TOLD]).to_pylist()}
                 work.refused = [row | told[row["uri"]] for row in work.refused]
             if work.changed:
                 yield work, _blocks(rows, work, apart=executor.apart)

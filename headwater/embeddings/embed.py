@@ -125,19 +125,20 @@ def embed_chunks(
 @sole_writer
 def drop_unneeded(lake: Lake) -> int:
     """Drop the vectors that no chunk of their shard needs any more; returns how many."""
-    dropped, chunks, stored = 0, lake.snapshot("document_shards"), lake.snapshot(TABLE)
+    chunks, stored = lake.snapshot("document_shards"), lake.snapshot(TABLE)
     shards = sorted(stored.files)
-    needed = chunks.partitions(shards, ["embed_digest"])
-    files: dict[str, AddAction | None] = {}
-    for (shard, texts), (_, rows) in zip(
-        needed, stored.partitions(shards, SCHEMAS[TABLE].names), strict=True
-    ):
-        kept = rows.filter(
-            pc.is_in(rows["embed_digest"], value_set=_distinct(texts["embed_digest"]))
-        )
-        if len(kept) < len(rows):
-            dropped += len(rows) - len(kept)
+    digests = ["embed_digest"]
+    both = zip(chunks.partitions(shards, digests), stored.partitions(shards, digests), strict=True)
+    dropped, files = 0, dict[str, AddAction | None]()
+    for (shard, texts), (_, held) in both:
+        needed = _distinct(texts["embed_digest"])
+        is_needed = pc.is_in(held["embed_digest"], value_set=needed)
+        unneeded = len(held) - (pc.sum(is_needed).as_py() or 0)
+        if unneeded:
+            rows = stored.partition(shard)
+            kept = rows.filter(pc.is_in(rows["embed_digest"], value_set=needed))
             files[shard] = lake.write_file(TABLE, shard, kept)
+            dropped += unneeded
     if files:
         lake.replace_by(TABLE, files)
     return dropped

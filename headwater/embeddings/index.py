@@ -53,11 +53,6 @@ class IndexStats:
     reused: bool
 
 
-def index_digest(lake: Lake, model_digest: str) -> str:
-    """The version that publishing now would give; reads digests only."""
-    return _Source(lake, model_digest).version()
-
-
 @sole_writer
 def publish_index(
     lake: Lake,

@@ -1,12 +1,11 @@
 """Fixtures of the document stages."""
 
-import shutil
 from pathlib import Path
 
 import pytest
 
 from headwater.lake import Lake
-from tests.documents.examples import PROSE, Corpus
+from tests.documents.examples import PROSE, Corpus, copy_of
 
 
 @pytest.fixture
@@ -55,5 +54,4 @@ def twelve_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def twelve(twelve_once: Path, tmp_path: Path) -> Corpus:
     """A copy of them, which a test may change."""
-    shutil.copytree(twelve_once, tmp_path, dirs_exist_ok=True)
-    return Corpus(tmp_path / "documents", Lake(tmp_path / "lake"))
+    return copy_of(twelve_once, tmp_path)

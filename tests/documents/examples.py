@@ -1,6 +1,7 @@
 """Documents to try the stages on, and a corpus with the three stages run over it."""
 
 import io
+import shutil
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,3 +146,9 @@ class Corpus:
     def reasons(self) -> dict[str, str]:
         rows = self.rows("quarantine")
         return {row["uri"].removeprefix("docs:///"): row["reason"] for row in rows}
+
+
+def copy_of(made: Path, place: Path) -> Corpus:
+    """A corpus with its tables, as a fixture made them once, for a test to change."""
+    shutil.copytree(made, place, dirs_exist_ok=True)
+    return Corpus(place / "documents", Lake(place / "lake"))

@@ -1,4 +1,3 @@
-import shutil
 from pathlib import Path
 
 import pytest
@@ -6,7 +5,7 @@ import pytest
 from headwater.documents.quality import validate_chunks, validate_documents
 from headwater.lake import Lake, rows_to_table
 from tests.documents.conftest import write_three
-from tests.documents.examples import Corpus
+from tests.documents.examples import Corpus, copy_of
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +23,7 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def built(once: Path, tmp_path: Path) -> Corpus:
     """A copy, which a test may break."""
-    shutil.copytree(once, tmp_path, dirs_exist_ok=True)
-    return Corpus(tmp_path / "documents", Lake(tmp_path / "lake"))
+    return copy_of(once, tmp_path)
 
 
 def change(lake: Lake, table: str, **values):
