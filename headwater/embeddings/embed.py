@@ -82,11 +82,11 @@ def embed_chunks(
     """Give every chunk of these shards its vector.
 
     A vector that any shard has for the same text and model is copied, not computed, also where the
-    number of shards is another than before. New vectors are added to their shards; one is written
-    anew, without those that nothing needs, once they are more than `MOST_UNNEEDED` of the others, and
-    as one file once it has many.
-    They are committed every few seconds, so a killed run is continued, not repeated. The encoder is not touched (no model is loaded) where no text is new. In memory are
-    the vectors of a shard or of `COMMIT_EVERY` texts, and a name for each text that lacks one.
+    number of shards is another than before. New vectors are added to their shards, and committed every
+    few seconds, so a killed run is continued, not repeated. A shard is written anew without those that
+    nothing needs once they are more than `MOST_UNNEEDED` of the others, and as one file once it has
+    many. The encoder is not touched (no model is loaded) where no text is new. In memory are the vectors
+    of a shard or two, or of `COMMIT_EVERY` texts, and a name for each text that lacks one.
 
     Args:
         in_force: all shards, where others may be at work beside this one (`with_retired`). A text that
