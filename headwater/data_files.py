@@ -73,10 +73,11 @@ def read_partition_file(path: Path, schema: pa.Schema, column: str | None, key: 
     Args:
         column: that the table is partitioned by, with the value `key` in these rows.
     """
-    with pq.ParquetFile(path) as file:
+    # By this thread alone: whoever reads several files has threads of its own.
+    with pq.ParquetFile(path, pre_buffer=False) as file:
         stored = set(file.schema_arrow.names)
         count = file.metadata.num_rows
-        rows = file.read(columns=[name for name in schema.names if name in stored])
+        rows = file.read([name for name in schema.names if name in stored], use_threads=False)
 
     def values(field: pa.Field) -> pa.Array | pa.ChunkedArray:
         if field.name == column:

@@ -187,7 +187,7 @@ class Lake:
                         self._create(name)
             elif _missing_columns(table, SCHEMAS[name]) and name not in self.holds():
                 with self._committing(name):
-                    self._widened(name)
+                    self._widened(name, deltalake.DeltaTable(str(self.path(name))))
 
     def read(
         self,
@@ -401,11 +401,13 @@ class Lake:
                 mend=f"`headwater data follow {name}` lets it follow its inputs again.",
             )
         with self._committing(name):
-            if self._open(name) is None:
-                self._create(name)
+            found = self._open(name)
+            if found is None:
+                found = self._create(name)
             else:
-                self._refuse_if_moved(name, keys)
-            table, column, noted = self._widened(name), PARTITIONED.get(name), self._as(words)
+                self._refuse_if_moved(name, found.version(), keys)
+            table, column = self._widened(name, found), PARTITIONED.get(name)
+            noted = self._as(words)
             mode: Literal["append", "overwrite"] = "append" if add else "overwrite"
             try:
                 if column is None:
@@ -421,7 +423,8 @@ class Lake:
                     )
             except CommitFailedError as error:  # of a writer that is not ours
                 raise _conflict(name) from error
-            version = deltalake.DeltaTable(str(self.path(name))).version()
+            table.update_incremental()
+            version = table.version()
         self._wrote(name, version)
         return version
 
@@ -436,7 +439,7 @@ class Lake:
         with ThreadPoolExecutor(WRITERS, "writing") as threads:
             return dict(zip(keys, threads.map(write, keys), strict=True))
 
-    def _create(self, name: str) -> None:
+    def _create(self, name: str) -> deltalake.DeltaTable:
         partition = PARTITIONED.get(name)
         self.path(name).mkdir(parents=True, exist_ok=True)
         deltalake.write_deltalake(
@@ -447,10 +450,10 @@ class Lake:
             name=name,
             **self._as("created"),
         )
+        return deltalake.DeltaTable(str(self.path(name)))
 
-    def _widened(self, name: str) -> deltalake.DeltaTable:
+    def _widened(self, name: str, table: deltalake.DeltaTable) -> deltalake.DeltaTable:
         """The table, with the columns null that an earlier version of Headwater did not write."""
-        table = deltalake.DeltaTable(str(self.path(name)))
         missing = _missing_columns(table, SCHEMAS[name])
         if missing:
             fields = deltalake.Schema.from_arrow(pa.schema(missing)).fields
@@ -459,10 +462,10 @@ class Lake:
             table = deltalake.DeltaTable(str(self.path(name)))
         return table
 
-    def _refuse_if_moved(self, name: str, keys: Sequence[str] | None) -> None:
+    def _refuse_if_moved(self, name: str, newest: int, keys: Sequence[str] | None) -> None:
         """Another commit in between is no conflict where it left these partitions alone."""
-        base, newest = self._bases.get(name), self.version(name)
-        if base is None or newest is None or base == newest:
+        base = self._bases.get(name)
+        if base is None or base == newest:
             return
         if self._files_at(name, base, keys) != self._files_at(name, newest, keys):
             raise _conflict(name)

@@ -42,7 +42,7 @@ HEADWATER = Peer(
         PARSING: "each page in a confined process, then repaired and normalised, with its headings",
         CHUNKING: "one process; tokens are counted by threads",
         DUPLICATES: "one process; 128 hashes, candidates compared by their whole signatures",
-        END_TO_END: "durable tables of bytes, texts and chunks, languages, signals of quality",
+        END_TO_END: "worker processes; durable tables of bytes, texts and chunks, languages, signals of quality",
         AGAIN: "compares the listing, which catches an edit",
     },
 )

@@ -35,6 +35,7 @@ from headwater.documents.split import Text, embed_text, split_texts
 from headwater.documents.stage import BLOCK, BLOCK_BYTES
 from headwater.documents.tokens import adds_up, token_counter
 from headwater.executors.base import in_blocks
+from headwater.executors.choice import executor_of
 from headwater.lake import Lake
 from headwater.records import digest_of
 from headwater.settings import Settings
@@ -109,15 +110,22 @@ def duplicates(request: Request) -> Callable[[], Facts]:
 def end_to_end(request: Request) -> Callable[[], Facts]:
     """Pages to chunks in the lake, by the stages of a build with its defaults.
 
-    Personal data is not looked for, as no peer does; signals of quality and languages are.
+    By worker processes, as many as the others have. Personal data is not looked for, as no peer does;
+    signals of quality and languages are.
     """
-    settings = Settings(home=Path(request.state), threads=request.threads)
+    settings = Settings(
+        home=Path(request.state),
+        threads=request.threads,
+        executor="processes",
+        workers=request.processes,
+    )
     lake, keys = Lake(settings.lake), settings.shard_keys()
     source = FolderSource(name=_SOURCE, path=Path(request.pages), include=["*.html"])
     update_raw(lake, [source], keys, settings.shards, settings.max_document_bytes)
-    cleaned = clean_documents(lake, keys, settings.max_text_chars, children=request.processes)
-    find_duplicates(lake, request.threshold)
-    shard_documents(lake, keys, request.max_tokens, request.model)
+    with executor_of(settings) as executor:
+        cleaned = clean_documents(lake, keys, settings.max_text_chars, executor=executor)
+        find_duplicates(lake, request.threshold)
+        shard_documents(lake, keys, request.max_tokens, request.model, executor=executor)
 
     def tell() -> Facts:
         rows = lake.read("document_shards", columns=["uri", "heading", "text"]).to_pylist()

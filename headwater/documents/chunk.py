@@ -133,7 +133,8 @@ def shard_documents(
         both = zip(documents, stored, strict=True)
         for (shard, rows), (_, held) in track(both, what="splitting documents", total=len(awake)):
             out = left_out.get(shard, set())
-            want = _input_digests(how.version, chosen_rows(rows, out, but=True))
+            named = rows.select(["uri", "digest", "licence", "access"])
+            want = _input_digests(how.version, chosen_rows(named, out, but=True))
             have = dict(zip(held["uri"].to_pylist(), held["input_digest"].to_pylist(), strict=True))
             keep = {uri for uri in want if have.get(uri) == want[uri]}
             changed = sorted(want.keys() - keep)

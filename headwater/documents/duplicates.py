@@ -146,7 +146,7 @@ def resolve(documents: pa.Table, threshold: float) -> list[dict[str, Any]]:
     # One for each text: exact duplicates need no comparing.
     texts = ranked["folded_digest"].combine_chunks().dictionary_encode().indices.to_numpy()
     _, leads = np.unique(texts, return_index=True)
-    signed = signatures(ranked["signature"].take(pa.array(leads)).to_pylist())
+    signed = signatures(ranked["signature"].take(pa.array(leads)))
     survivor, cluster = _survivors(signed, threshold)
     alike = _agreement(signed, np.arange(len(leads)), survivor)
 

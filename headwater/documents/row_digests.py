@@ -75,13 +75,28 @@ def json_of(column: pa.Array | pa.ChunkedArray) -> pa.Array:
         column = column.combine_chunks()
     if column.null_count == len(column):
         return pa.array(["null"] * len(column), pa.string())
-    is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
-    if is_text and not pc.any(pc.match_substring_regex(column, _ESCAPED)).as_py():
+    if _is_plain(column):
         texts = joined('"', column.cast(pa.string()), '"')
         return texts.fill_null("null")
+    if (
+        pa.types.is_list(column.type)
+        and _is_plain(each := column.flatten())
+        and not each.null_count
+    ):
+        # As `flatten` has them: of the values those alone that are in a list.
+        ends = np.concatenate([[0], np.cumsum(pc.list_value_length(column).fill_null(0))])
+        quoted = pa.ListArray.from_arrays(pa.array(ends, pa.int32()), joined('"', each, '"'))
+        texts = joined("[", pc.binary_join(quoted, ","), "]")
+        return pc.if_else(column.is_null(), "null", texts)
     if pa.types.is_integer(column.type):
         return column.cast(pa.string()).fill_null("null")
     return pa.array([encode(value) for value in column.to_pylist()], pa.string())
+
+
+def _is_plain(column: pa.Array) -> bool:
+    """Whether its values are texts that JSON has as they are."""
+    is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+    return is_text and not pc.any(pc.match_substring_regex(column, _ESCAPED)).as_py()
 
 
 def joined(*parts: Any) -> pa.Array:

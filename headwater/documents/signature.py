@@ -9,6 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import xxhash
 
 from headwater.documents.parsed import fold
@@ -53,9 +54,12 @@ def signature(text: str) -> bytes:
     return bytes(((lowest * _SPREAD_32) >> np.uint32(16)).astype("<u2").tobytes())
 
 
-def signatures(stored: list[bytes]) -> npt.NDArray[np.uint16]:
+def signatures(stored: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.uint16]:
     """Signatures as the rows of one array."""
-    return np.frombuffer(b"".join(stored), "<u2").reshape(len(stored), PERMUTATIONS)
+    whole = stored.combine_chunks() if isinstance(stored, pa.ChunkedArray) else stored
+    whole = whole.cast(pa.binary(SIGNATURE_BYTES))
+    numbers = np.frombuffer(whole.buffers()[1], "<u2").reshape(-1, PERMUTATIONS)
+    return numbers[whole.offset : whole.offset + len(whole)]
 
 
 def word_hashes(words: list[str]) -> Hashes:

@@ -10,7 +10,6 @@ import pkgutil
 import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
@@ -230,7 +229,7 @@ def list_items(source: Source, until: float | None = None) -> list[SourceItem]:
             items = [_file_item(source, relative, status) for relative, status in _files(source)]
     if source.access:
         items = [
-            replace(item, access=tuple(sorted({*source.access, *item.access}))) for item in items
+            item._replace(access=tuple(sorted({*source.access, *item.access}))) for item in items
         ]
     return sorted(items, key=lambda item: item.uri)
 

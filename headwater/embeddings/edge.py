@@ -295,11 +295,12 @@ class EdgeIndex:
 def _difference(present: pa.Table, wanted: pa.Table) -> tuple[list[str], list[int]]:
     """Ids that a shard has and shall not have, and the rows of `wanted` that it lacks or has otherwise."""
     ids, known = wanted["id"].combine_chunks(), present["id"].combine_chunks()
-    gone = known.filter(pc.invert(pc.is_in(known, value_set=ids)))
-    held = present["digest"].take(pc.index_in(ids, value_set=known))
-    stands = pc.equal(held, wanted["digest"]).fill_null(False)
+    at = pc.index_in(ids, value_set=known)
+    stands = pc.equal(present["digest"].take(at), wanted["digest"]).fill_null(False)
     changed: list[int] = np.flatnonzero(~stands.to_numpy()).tolist()
-    return gone.to_pylist(), changed
+    gone = np.ones(len(known), bool)
+    gone[at.drop_null().to_numpy()] = False
+    return known.filter(pa.array(gone)).to_pylist(), changed
 
 
 def _finish(shard: "EdgeShard") -> None:

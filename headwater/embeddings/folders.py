@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-BLOCK = 65_536
+#: Bytes that are hashed as one where they are not all zeros, and that are read at a time.
+BLOCK, _READ = 65_536, 2**20
 #: Files that are read at once.
 THREADS = 2
 
@@ -136,17 +137,28 @@ def _digest(path: Path, copy: Path | None = None) -> str:
 
 def _blocks(path: Path) -> Iterator[tuple[int, bytes]]:
     """Offset and bytes of each aligned block that is not all zeros."""
-    zeros, offset = bytes(BLOCK), 0
+    zeros = bytes(BLOCK)
     with path.open("rb", buffering=0) as file:
-        while True:
-            try:
-                data = os.lseek(file.fileno(), offset, os.SEEK_DATA)
-            except OSError as error:
-                if error.errno == errno.ENXIO:  # nothing but a hole, or the end, follows
-                    return
-                raise
-            offset = data - data % BLOCK
-            block = os.pread(file.fileno(), BLOCK, offset)
-            if block != zeros[: len(block)]:
-                yield offset, block
-            offset += BLOCK
+        for start, end in _extents(file.fileno()):
+            for offset in range(start, end, _READ):
+                data = os.pread(file.fileno(), min(_READ, end - offset), offset)
+                for at in range(0, len(data), BLOCK):
+                    block = data[at : at + BLOCK]
+                    if block != zeros[: len(block)]:
+                        yield offset + at, block
+
+
+def _extents(file: int) -> Iterator[tuple[int, int]]:
+    """Where a file holds data: from block to block."""
+    end = 0
+    while True:
+        try:
+            data = os.lseek(file, end, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # nothing but a hole, or the end, follows
+                return
+            raise
+        # A block may be data at its end alone, and a hole within it ends none.
+        start, hole = data - data % BLOCK, os.lseek(file, data, os.SEEK_HOLE)
+        end = -(-hole // BLOCK) * BLOCK
+        yield start, end

@@ -1,6 +1,8 @@
 """The executor that the settings choose."""
 
-from contextlib import AbstractContextManager
+import atexit
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 
 from headwater.executors.base import Executor
 from headwater.executors.inline import Inline
@@ -12,6 +14,7 @@ from headwater.settings import Settings
 def executor_of(settings: Settings) -> AbstractContextManager[Executor]:
     """The executor of `HEADWATER_EXECUTOR`; it starts nothing before its first task.
 
+    Worker processes stay for the next stage of this process: starting one takes it a second or two.
     A pod is a run of Dagster with shards of its own, which the process in it does by itself.
 
     Raises:
@@ -19,8 +22,16 @@ def executor_of(settings: Settings) -> AbstractContextManager[Executor]:
     """
     match settings.executor:
         case "processes":
-            return Processes(settings.workers or settings.threads)
+            return nullcontext(_workers(settings.workers or settings.threads))
         case "ray":
             return OnRay(settings.ray_address, settings.workers)
         case _:
             return Inline()
+
+
+@cache
+def _workers(most: int) -> Processes:
+    """The worker processes of this process, which end with it."""
+    executor = Processes(most)
+    atexit.register(executor.close)
+    return executor

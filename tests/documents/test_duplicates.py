@@ -178,7 +178,7 @@ def test_texts_without_words_and_short_ones_are_told_apart():
 
 def test_scripts_without_spaces_are_compared_by_character():
     text = "港は朝六時に開き、最後の連絡船が出ると閉まります。遅れて着いた船は、翌日まで外の桟橋で待たなければなりません。"
-    pair = signatures([signature(text), signature(text.replace("朝六時", "朝七時"))])
+    pair = signatures(pa.array([signature(text), signature(text.replace("朝六時", "朝七時"))]))
     assert (pair[0] == pair[1]).mean() > 0.6
 
 

@@ -121,6 +121,11 @@ def test_settings_choose_the_executor(monkeypatch):
     monkeypatch.setenv("HEADWATER_EXECUTOR", "processes")
     with executor_of(Settings(workers=1)) as executor:
         assert isinstance(executor, Processes)
+        assert list(executor.map(len, ["ab", "c"])) == [2, 1]
+    with executor_of(Settings(workers=1)) as again:  # the next stage finds the workers there
+        assert list(again.map(len, ["abc"])) == [3]
+    assert again is executor
+    assert executor.started == 1
     chosen = Settings(executor="ray")
     monkeypatch.setattr(on_ray, "find_spec", lambda name: None)
     with pytest.raises(HeadwaterError, match=r"pip install 'headwater\[ray\]'"):

@@ -10,7 +10,6 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise, repeat
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +50,6 @@ _SCHEMA = pa.schema(
         (_LINE, pa.binary(LINE)),
     ]
 )
-#: Columns that are fields of an item, in order.
-_ITEM = [name for name in _SCHEMA.names if name not in (_PART, _LINE)]
 #: Columns in which many rows hold the same.
 _SHARED = [_PART, "source", "media_type", "licence"]
 _DIGEST = 64  # characters of one
@@ -140,10 +137,8 @@ def keep(name: str, parts: Mapping[str, Part]) -> None:
 def _table(
     items: Sequence[SourceItem], keys: Sequence[str], places: np.ndarray, lines: pa.Array
 ) -> pa.Table:
-    values = {
-        name: pa.array(list(map(attrgetter(name), items)), _SCHEMA.field(name).type)
-        for name in _ITEM
-    }
+    columns = zip(SourceItem._fields, zip(*items, strict=True), strict=True)
+    values = {name: pa.array(values, _SCHEMA.field(name).type) for name, values in columns}
     part = pa.DictionaryArray.from_arrays(pa.array(places), pa.array(keys, _text))
     return pa.table({_PART: part, **values, _LINE: lines}, schema=_SCHEMA)
 
@@ -171,19 +166,8 @@ def _runs(places: np.ndarray) -> Iterator[tuple[int, int, int]]:
 
 def _items(batch: pa.RecordBatch) -> Iterator[SourceItem]:
     """The items of rows; what many of them hold is in memory once."""
-    values = zip(*(_values(batch.column(name), name) for name in _ITEM), strict=True)
-    for uri, source, size, etag, media_type, licence, access, locator, fault in values:
-        yield SourceItem(
-            uri=uri,
-            source=source,
-            size=size,
-            etag=etag,
-            media_type=media_type,
-            licence=licence,
-            access=access,
-            locator=locator,
-            fault=fault,
-        )
+    values = zip(*(_values(batch.column(name), name) for name in SourceItem._fields), strict=True)
+    return map(SourceItem._make, values)
 
 
 def _values(column: pa.Array, name: str) -> Iterable[Any]:

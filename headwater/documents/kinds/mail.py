@@ -8,7 +8,6 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from email.parser import BytesHeaderParser
 from pathlib import Path
 from typing import Any, Literal
@@ -99,7 +98,7 @@ def _list(source: MailSource) -> dict[str, SourceItem]:
         uri = item.uri
         if uri in items and items[uri].etag != item.etag:
             uri = f"{uri}?copy={short(item.etag)}"
-        items.setdefault(uri, replace(item, uri=uri))
+        items.setdefault(uri, item._replace(uri=uri))
     return items
 
 

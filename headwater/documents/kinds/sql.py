@@ -9,7 +9,6 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import date, datetime
 from datetime import time as time_of_day
 from decimal import Decimal
@@ -210,7 +209,7 @@ def _item(source: SqlSource, row: Row) -> SourceItem:
         if fault is None and row.values[source.version] is None:
             fault = ReadError("bad_row", f"{row.place} has no {source.version!r}")
         item = item_with(source, row, 0, _etag(source, row), fault)
-    return item if item.fault else replace(item, locator=row.values[_LOCATOR])
+    return item if item.fault else item._replace(locator=row.values[_LOCATOR])
 
 
 def _etag(source: SqlSource, row: Row) -> str:

@@ -151,9 +151,7 @@ def test_a_repository_that_is_gone_is_an_error(repository, tmp_path):
     repository.rename(tmp_path / "moved")
     with pytest.raises(HeadwaterError, match="cannot read HEAD of"):
         list_items(entry)
-    gone = [
-        type(items[0])(**{n: getattr(items[0], n) for n in items[0].__slots__} | {"etag": "1" * 40})
-    ]
+    gone = [items[0]._replace(etag="1" * 40)]
     ((_, content),) = read_items(entry, gone, 99)
     assert isinstance(content, ReadError)
     assert content.reason == "missing"

@@ -1,7 +1,6 @@
 import json
 import sqlite3
 from contextlib import closing
-from dataclasses import astuple, replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -318,7 +317,7 @@ def parsed(monkeypatch) -> list[bytes]:
 
 def facts(entry) -> list[tuple]:
     """What an entry lists but for the places."""
-    return [astuple(replace(item, locator="")) for item in list_items(entry)]
+    return [tuple(item._replace(locator="")) for item in list_items(entry)]
 
 
 @pytest.mark.parametrize("other_process", [False, True])
@@ -353,7 +352,7 @@ def test_only_the_lines_that_changed_are_parsed_and_read_at_their_places(
     assert [each for _, each in read_items(entry, moved, 99)] == [b"Body 9."]
     monkeypatch.setattr(table, "_remembered", Remembered())
     monkeypatch.setattr(listings, "kept", lambda *_: ({}, {}))
-    assert [astuple(replace(item, locator="")) for item in found] == facts(entry)
+    assert [tuple(item._replace(locator="")) for item in found] == facts(entry)
     assert len(first) == 42 and len(found) == 42
 
 
@@ -364,7 +363,7 @@ def test_a_row_at_its_place_is_what_was_listed_or_all_rows_are_read(tmp_path, mo
     items = {item.uri[-2:]: item for item in list_items(entry)}
     rows[3]["body"], rows[5]["slug"] = "Body X.", "b5"  # as long as they were
     jsonl(path, [*rows[:20], *rows[21:]])
-    wanted = [items["a3"], items["a5"], replace(items["a6"], locator="nowhere:1:9")]
+    wanted = [items["a3"], items["a5"], items["a6"]._replace(locator="nowhere:1:9")]
     found = {item.uri[-2:]: each for item, each in read_items(entry, wanted, 99)}
     assert found["a6"] == b"Body 6."
     assert {name: str(found[name]) for name in ("a3", "a5")} == {
