@@ -36,8 +36,8 @@ EDITED = 0.01
 WARM_UP = 40
 #: What a build says before each stage.
 _STAGE = "stage: "
-#: Seconds between two looks at the memory.
-_LOOK = 0.05
+#: Seconds between two looks at the memory, each of which takes some milliseconds.
+_LOOK = 0.1
 
 
 def measure(root: Path, documents: int, shards: int) -> dict[str, Any]:
@@ -69,6 +69,7 @@ def measure(root: Path, documents: int, shards: int) -> dict[str, Any]:
 def _build(root: Path, what: str, shards: int) -> dict[str, Any]:
     """One build in a process of its own, watched stage by stage."""
     _say(f"build: {what}")
+    os.sync()  # what was written before is none of this build's work
     command = [
         sys.executable, "-W", "ignore", "-m", "benchmarks.scale",
         "--build", str(root), "--shards", str(shards),

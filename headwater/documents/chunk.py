@@ -123,7 +123,7 @@ def shard_documents(
     rest = Rest(lake, ["document_shards"], ["clean_documents"], how.version, named)
     counts = {shard: ShardCounts(**(rest.counts(shard) or {})) for shard in shards}
     awake = [shard for shard in shards if rest.counts(shard) is None]
-    writer = ShardWriter(lake, "document_shards")
+    writer = ShardWriter(lake, OUTPUT)
 
     def works() -> Iterator[tuple[_Work, list[list[Unsplit]]]]:
         """Shards with documents to split, with these in blocks; the other shards are finished."""
@@ -158,7 +158,7 @@ def shard_documents(
     for work, made in map_groups(executor, partial(function, how), works()):
         finish(work, made)
         del work, made  # not held while the next shard is made
-    stats = stage_stats(writer, OUTPUT, counts)
+    stats = stage_stats(writer, counts)
     rest.keep({shard: at_rest(counts[shard]) for shard in awake})
     return _with_chunks(lake, stats)
 

@@ -184,7 +184,7 @@ def clean_documents(
         personal=personal,
         limits=limits,
     )
-    writer = ShardWriter(lake, "clean_documents")
+    writer = ShardWriter(lake, OUTPUT)
     rejected: list[dict[str, Any]] = []
 
     def works() -> Iterator[tuple[_Work, list[list[dict[str, Any]]]]]:
@@ -255,7 +255,7 @@ def clean_documents(
     for stage in OUTPUT.stages:
         mine = [row for row in rejected if row["stage"] == stage]
         write_quarantine(lake, stage, awake, mine)
-    stats = stage_stats(writer, OUTPUT, counts)
+    stats = stage_stats(writer, counts)
     rest.keep({shard: at_rest(counts[shard]) for shard in awake})
     return stats
 

@@ -4,13 +4,15 @@ Data files never change, so a digest is computed again where the names of the fi
 last time. Knows no stage; the memory is a cache that can be deleted.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from headwater.documents.row_digests import NONE, name_of, row_digests
+from headwater.documents.row_digests import NONE, Digests, name_of, row_digests
 from headwater.files import read_json, write_json
 from headwater.lake import Lake
 from headwater.records import digest_of
@@ -36,14 +38,17 @@ def contents(
     where_given: Sequence[str] = (),
     by_shard: bool = False,
     memory: str = "",
+    known: Mapping[str, Digests] = MappingProxyType({}),
 ) -> Contents:
     """The digests of a table's rows as they stand; independent of their order.
 
-    Rows are `digest_of(*columns)`, or the one digest that they have (`row_digests`), a shard is `digest_of(version, sorted rows)`. The whole is that of
-    all rows, or, `by_shard`, `digest_of(version, sorted pairs of shard and digest)`.
+    Rows are `digest_of(*columns)`, or the one digest that they have (`row_digests`), a shard is
+    `digest_of(version, sorted rows)`. The whole is that of all rows, or, `by_shard`,
+    `digest_of(version, sorted pairs of shard and digest)`.
 
     Args:
         where_given: columns that count in rows alone where they hold something.
+        known: digests of rows, of shards that whoever calls has just written.
         memory: where the digests are remembered; by the table's name where nothing else is said.
     """
     path = lake.root / ".digests" / f"{memory or table}.json"
@@ -63,8 +68,10 @@ def contents(
     # The name of all rows takes all rows.
     todo = names.keys() - shards.keys() if by_shard else names.keys()
     found = [NONE]
-    for shard, rows in now.partitions(sorted(todo), [*columns, *where_given]):
-        digests = row_digests(rows, columns, where_given)
+    read = now.partitions(sorted(todo - known.keys()), [*columns, *where_given])
+    of_shards = ((shard, row_digests(rows, columns, where_given)) for shard, rows in read)
+    told = ((shard, known[shard]) for shard in todo & known.keys())
+    for shard, digests in chain(told, of_shards):
         shards[shard] = name_of(version, digests)
         if not by_shard:
             found.append(digests)

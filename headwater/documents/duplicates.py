@@ -79,9 +79,7 @@ def find_duplicates(lake: Lake, threshold: float) -> DuplicateStats:
         count += len(table)
         parts.append(table.filter(pc.is_valid(table["signature"])))
     found = [
-        row
-        for each in _by_access(pa.concat_tables(parts).combine_chunks())
-        for row in resolve(each, threshold)
+        row for each in _by_access(pa.concat_tables(parts)) for row in resolve(each, threshold)
     ]
     rows = sorted(found, key=lambda row: row["uri"])
     stored = lake.read("duplicates").sort_by("uri").to_pylist()
@@ -142,11 +140,13 @@ def resolve(documents: pa.Table, threshold: float) -> list[dict[str, Any]]:
     Args:
         documents: the columns of `COMPARED`; each has a signature.
     """
-    ranked = documents.take(ranks(documents["uri"]))
+    light = documents.drop_columns(["signature"]).combine_chunks()
+    order = ranks(light["uri"])
+    ranked = light.take(order)
     # One for each text: exact duplicates need no comparing.
     texts = ranked["folded_digest"].combine_chunks().dictionary_encode().indices.to_numpy()
     _, leads = np.unique(texts, return_index=True)
-    signed = signatures(ranked["signature"].take(pa.array(leads)))
+    signed = signatures(documents["signature"])[order.to_numpy()[leads]]
     survivor, cluster = _survivors(signed, threshold)
     alike = _agreement(signed, np.arange(len(leads)), survivor)
 

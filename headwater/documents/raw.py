@@ -161,7 +161,7 @@ def update_raw(
     # needed. Killed in between, a document may have both a row and a tombstone, which does no harm
     # and is put right by the next run; it never has neither, which would lose its tags.
     burial, names = Burial(lake), {source.name for source in sources}
-    writer = ShardWriter(lake, "raw_documents", first=burial.commit)
+    writer = ShardWriter(lake, OUTPUT, first=burial.commit)
     graves, back = buried(lake) | _astray(works, n_shards), set[str]()
     with Spool(lake, "raw_documents") as spool:
         refused = _read_in_one_pass(sources, works, spool, max_bytes)
@@ -199,7 +199,7 @@ def update_raw(
     rejected = [row for work in works.values() for row in work.rejected]
     write_quarantine(lake, "raw", shards, rejected)
     take_out(lake, back)
-    stats = stage_stats(writer, OUTPUT, {shard: work.count for shard, work in works.items()})
+    stats = stage_stats(writer, {shard: work.count for shard, work in works.items()})
     removals.settle(lake, sources, listed)
     return stats
 

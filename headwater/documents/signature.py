@@ -56,10 +56,14 @@ def signature(text: str) -> bytes:
 
 def signatures(stored: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.uint16]:
     """Signatures as the rows of one array."""
-    whole = stored.combine_chunks() if isinstance(stored, pa.ChunkedArray) else stored
-    whole = whole.cast(pa.binary(SIGNATURE_BYTES))
-    numbers = np.frombuffer(whole.buffers()[1], "<u2").reshape(-1, PERMUTATIONS)
-    return numbers[whole.offset : whole.offset + len(whole)]
+    found = np.empty((len(stored), PERMUTATIONS), np.uint16)
+    start = 0
+    for chunk in stored.chunks if isinstance(stored, pa.ChunkedArray) else [stored]:
+        part = chunk.cast(pa.binary(SIGNATURE_BYTES))
+        numbers = np.frombuffer(part.buffers()[1], "<u2").reshape(-1, PERMUTATIONS)
+        found[start : start + len(part)] = numbers[part.offset : part.offset + len(part)]
+        start += len(part)
+    return found
 
 
 def word_hashes(words: list[str]) -> Hashes:

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from deltalake.transaction import AddAction
 
 from headwater.documents.contents import contents
+from headwater.documents.row_digests import Digests, row_digests
 from headwater.lake import WRITERS, Lake, Snapshot, chosen_rows, rows_to_table
 from headwater.records import digest_of
 
@@ -78,10 +79,12 @@ class ShardWriter:
     """
 
     lake: Lake
-    table: str
+    output: Output
     #: Called before each commit: writes what must be on disk before these rows are.
     first: Callable[[], None] | None = None
     written: list[str] = field(default_factory=list)
+    #: Of the rows of each shard that was written.
+    digests: dict[str, Digests] = field(default_factory=dict)
     _files: dict[str, Future[AddAction | None]] = field(default_factory=dict)
     _threads: ThreadPoolExecutor | None = None
     _bytes: int = 0
@@ -90,7 +93,7 @@ class ShardWriter:
     def replace(self, shard: str, gone: Collection[str], new: pa.Table) -> None:
         """Make a shard hold its stored rows but those of the documents in `gone`, and the new rows."""
         # As of the first one: commits of this writer leave the shards alone that are to come.
-        self._stored = self._stored or self.lake.snapshot(self.table)
+        self._stored = self._stored or self.lake.snapshot(self.output.table)
         self._threads = self._threads or ThreadPoolExecutor(WRITERS, "writing")
         wait([each for each in self._files.values() if not each.done()][:-WRITERS])
         self._files[shard] = self._threads.submit(self._write, shard, gone, new)
@@ -104,7 +107,7 @@ class ShardWriter:
             files = {shard: file.result() for shard, file in self._files.items()}
             if self.first is not None:
                 self.first()
-            self.lake.replace_by(self.table, files)
+            self.lake.replace_by(self.output.table, files)
             self.written += files
             self._files, self._bytes = {}, 0
 
@@ -116,7 +119,9 @@ class ShardWriter:
         rows = pa.concat_tables([old, new])
         keys = [name for name in ("uri", "ordinal") if name in rows.column_names]
         rows = rows.sort_by([(key, "ascending") for key in keys])
-        return self.lake.write_file(self.table, shard, rows)
+        output = self.output
+        self.digests[shard] = row_digests(rows, output.columns, output.where_given)
+        return self.lake.write_file(output.table, shard, rows)
 
 
 def quarantined(lake: Lake, stage: str, shards: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -185,24 +190,24 @@ def as_it_stands(lake: Lake, output: Output, shards: Sequence[str]) -> StageStat
     for stage in output.stages:
         for row in quarantined(lake, stage, list(counts)).values():
             counts[row["shard"]].quarantined += 1
-    return stage_stats(ShardWriter(lake, output.table), output, counts)
+    return stage_stats(ShardWriter(lake, output), counts)
 
 
-def stage_stats(
-    writer: ShardWriter, output: Output, counts: Mapping[str, ShardCounts]
-) -> StageStats:
-    """Flush the writer and sum up; digests are those of the output's columns as they now stand.
+def stage_stats(writer: ShardWriter, counts: Mapping[str, ShardCounts]) -> StageStats:
+    """Flush the writer and sum up; digests are those of its output's columns as they now stand.
 
     They do not depend on row order or time: `digest_of(version, sorted digests of the rows)`.
     """
     writer.flush()
-    writer.lake.ensure([writer.table])
+    output = writer.output
+    writer.lake.ensure([output.table])
     held = contents(
         writer.lake,
-        writer.table,
+        output.table,
         version=output.version,
         columns=output.columns,
         where_given=output.where_given,
+        known=writer.digests,
     )
     empty = digest_of(output.version, [])
     return StageStats(

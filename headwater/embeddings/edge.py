@@ -9,7 +9,8 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,8 +93,11 @@ class EdgeStore:
         if base is not None and self._manifest(base).get("made_with", "") != contents.made_with:
             base = None
         with new_folder(self.root / version) as work:
-            copied = Copied({}, {}) if base is None else self._copy(base, work / SHARD)
-            points, added, removed = self._fill(work / SHARD, contents, base)
+            with ThreadPoolExecutor(1, "copying") as thread:
+                copying = None if base is None else thread.submit(self._copy, base, work / SHARD)
+                gone, changed = _difference(self._present(base), contents.points)
+                copied = Copied({}, {}) if copying is None else copying.result()
+            points = self._fill(work / SHARD, contents, gone, changed)
             if points != len(contents.points):
                 raise IntegrityError(
                     f"Index {short(version)} has {points} points, not {len(contents.points)}.",
@@ -110,7 +114,7 @@ class EdgeStore:
                 "list": digest_file(work / LIST),
             }
             write_json(work / MANIFEST, manifest)
-        return BuildStats(points=points, added=added, removed=removed)
+        return BuildStats(points=points, added=len(changed), removed=len(gone))
 
     def open(self, version: str) -> "EdgeIndex":
         """Open a private copy of a version, its digests checked."""
@@ -144,15 +148,17 @@ class EdgeStore:
         _check(version, manifest["files"], folder_digests(self.root / version / SHARD))
         self._list(version, manifest)
 
-    def _fill(self, folder: Path, contents: Contents, base: str | None) -> tuple[int, int, int]:
-        """Make a shard hold some contents: points that it has, that were written and deleted.
+    def _fill(
+        self, folder: Path, contents: Contents, gone: Sequence[str], changed: Sequence[int]
+    ) -> int:
+        """Make the shard in a folder, or a new one, hold some contents; gives how many points it has.
 
         Args:
-            folder: where there is a copy of `base`, if that is given.
+            gone: ids of the points that it has and shall not have.
+            changed: rows of the contents that it lacks, or has otherwise.
         """
         from qdrant_edge import UpdateOperation
 
-        gone, changed = _difference(self._present(base), contents.points)
         shard, since = self._shard(folder, contents), 0
         try:
             if gone:
@@ -166,12 +172,12 @@ class EdgeStore:
                 points = [_point(point) for point in contents.fetch(rows)]
                 shard.update(UpdateOperation.upsert_points(points))
                 since += len(rows)
-            count = shard.info().points_count
+            count = int(shard.info().points_count)
         except BaseException:
             shard.close()
             raise
         _finish(shard)
-        return count, len(changed), len(gone)
+        return count
 
     def _shard(self, folder: Path, contents: Contents) -> "EdgeShard":
         """The shard in a folder; a new one where there is none."""

@@ -1,5 +1,7 @@
 """Work is proportional to change, through all three stages."""
 
+import shutil
+
 from headwater.documents.chunk import shard_documents
 from headwater.documents.clean import clean_documents
 from headwater.documents.duplicates import find_duplicates, survivors
@@ -72,6 +74,18 @@ def test_digests_do_not_depend_on_history_or_time(three: Corpus):
     last = three.build()
     fresh = Corpus(three.folder, Lake(three.lake.root.parent / "fresh"))
     assert [stage.digest for stage in fresh.build()] == [stage.digest for stage in last]
+
+
+def test_what_a_stage_says_of_its_rows_is_what_its_table_holds(twelve: Corpus):
+    twelve.write("3.txt", (twelve.folder / "3.txt").read_bytes() + b" Another sentence.")
+    (twelve.folder / "7.txt").unlink()
+    told = twelve.build()
+    assert all(stage.shards_written for stage in told)
+    shutil.rmtree(twelve.lake.root / ".digests")
+    found = twelve.build()  # takes them from the tables, and writes nothing
+    assert not any(stage.shards_written for stage in found)
+    assert [stage.digest for stage in told] == [stage.digest for stage in found]
+    assert [stage.shard_digests for stage in told] == [stage.shard_digests for stage in found]
 
 
 def test_shards_done_one_by_one_give_the_same_tables(three: Corpus):
