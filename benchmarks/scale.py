@@ -7,7 +7,8 @@ documents through all stages, uncounted, so that small corpora do not pay for lo
 
 Not counted either: making the corpus. Embedding is by hashed words (`static:256`): with a model it is
 most of the time, and as much for each document at any size. Chunks are bounded by the default
-model's tokens. A shard holds about a thousand documents, unless `--shards` says otherwise.
+model's tokens. A shard holds about a thousand documents, unless `--shards` says otherwise. Cleaning and
+splitting are done as `--executor` says (docs/executors.md).
 """
 
 import argparse
@@ -21,7 +22,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal, get_args
 
 import psutil
 
@@ -29,6 +30,8 @@ from benchmarks.synthetic import Corpus
 from headwater.settings import Settings, quiet_libraries
 
 EMBEDDING = "static:256"
+#: Who cleans and splits.
+Workers = Literal["inline", "processes"]
 #: Documents of a shard, about, and the most shards there can be.
 PER_SHARD, MOST_SHARDS = 1_000, 256
 EDITED = 0.01
@@ -40,17 +43,19 @@ _STAGE = "stage: "
 _LOOK = 0.1
 
 
-def measure(root: Path, documents: int, shards: int) -> dict[str, Any]:
+def measure(
+    root: Path, documents: int, shards: int, executor: Workers = "inline"
+) -> dict[str, Any]:
     """The three builds; the mapping that `--json` prints."""
     corpus = root / "corpus"
     _say(f"writing {documents} documents")
     Corpus(WARM_UP).write(root / "warm-up")
     Corpus(documents).write(corpus)
     size = sum(path.stat().st_size for path in corpus.iterdir())
-    full = _build(root, "full", shards)
+    full = _build(root, "full", shards, executor)
     edited = Corpus(documents, edited=EDITED).write(corpus)
-    edit = _build(root, f"{edited} edited", shards)
-    none = _build(root, "none edited", shards)
+    edit = _build(root, f"{edited} edited", shards, executor)
+    none = _build(root, "none edited", shards, executor)
     return {
         "documents": documents,
         "seconds_per_1000": round(full["seconds"] / documents * 1000, 3),
@@ -58,6 +63,7 @@ def measure(root: Path, documents: int, shards: int) -> dict[str, Any]:
         "edit_1pct_ratio": round(edit["seconds"] / full["seconds"], 4),
         "no_change_ratio": round(none["seconds"] / full["seconds"], 4),
         "shards": shards,
+        "executor": executor,
         "corpus_mb": round(size / 2**20, 1),
         "edited": edited,
         "full": full,
@@ -66,13 +72,13 @@ def measure(root: Path, documents: int, shards: int) -> dict[str, Any]:
     }
 
 
-def _build(root: Path, what: str, shards: int) -> dict[str, Any]:
+def _build(root: Path, what: str, shards: int, executor: Workers) -> dict[str, Any]:
     """One build in a process of its own, watched stage by stage."""
     _say(f"build: {what}")
     os.sync()  # what was written before is none of this build's work
     command = [
         sys.executable, "-W", "ignore", "-m", "benchmarks.scale",
-        "--build", str(root), "--shards", str(shards),
+        "--build", str(root), "--shards", str(shards), "--executor", executor,
     ]  # fmt: skip
     stage = ["start"]
     peaks: dict[str, tuple[int, int]] = {}
@@ -132,14 +138,18 @@ def _follow(lines: IO[str], stage: list[str]) -> None:
             stage[0] = line.removeprefix(_STAGE).strip()
 
 
-def build(root: Path, shards: int) -> dict[str, Any]:
+def build(root: Path, shards: int, executor: Workers) -> dict[str, Any]:
     """All stages over the corpus below a folder: seconds and what was done, by stage."""
     with tempfile.TemporaryDirectory(dir=root) as warm:
-        _run(Path(warm), root / "warm-up", 2, lambda name: None)
-    return _run(root / "home", root / "corpus", shards, lambda name: _say(f"{_STAGE}{name}"))
+        _run(Path(warm), root / "warm-up", 2, executor, lambda name: None)
+    return _run(
+        root / "home", root / "corpus", shards, executor, lambda name: _say(f"{_STAGE}{name}")
+    )
 
 
-def _run(home: Path, corpus: Path, shards: int, tell: Callable[[str], None]) -> dict[str, Any]:
+def _run(
+    home: Path, corpus: Path, shards: int, executor: Workers, tell: Callable[[str], None]
+) -> dict[str, Any]:
     """The stages, with their defaults, in the order of a build."""
     from headwater.documents.anomalies import measures
     from headwater.documents.asked import QualityResult
@@ -153,9 +163,10 @@ def _run(home: Path, corpus: Path, shards: int, tell: Callable[[str], None]) -> 
     from headwater.embeddings.embed import embed_chunks
     from headwater.embeddings.encoder import open_encoder
     from headwater.embeddings.index import publish_index
+    from headwater.executors.choice import executor_of
     from headwater.lake import Lake
 
-    settings = Settings(home=home, shards=shards)
+    settings = Settings(home=home, shards=shards, executor=executor)
     lake, keys = Lake(settings.lake), settings.shard_keys()
     sources = [TableSource(name="synthetic", path=corpus / "*.jsonl")]
     encoder = open_encoder(EMBEDDING, settings.threads, settings.encoders)
@@ -171,11 +182,11 @@ def _run(home: Path, corpus: Path, shards: int, tell: Callable[[str], None]) -> 
             lake, sources, keys, settings.shards, settings.max_document_bytes
         ),
         "clean_documents": lambda: clean_documents(
-            lake, keys, settings.max_text_chars, children=settings.threads
+            lake, keys, settings.max_text_chars, children=settings.threads, executor=workers
         ),
         "duplicates": lambda: find_duplicates(lake, settings.duplicate_threshold),
         "document_shards": lambda: shard_documents(
-            lake, keys, settings.chunk_tokens, settings.embedding_model
+            lake, keys, settings.chunk_tokens, settings.embedding_model, executor=workers
         ),
         "checks": lambda: held(
             validate_documents(lake), validate_chunks(lake, settings.chunk_tokens)
@@ -186,11 +197,12 @@ def _run(home: Path, corpus: Path, shards: int, tell: Callable[[str], None]) -> 
     }
     seconds: dict[str, float] = {}
     done: dict[str, Any] = {}
-    for name, stage in stages.items():
-        tell(name)
-        started = time.monotonic()
-        done[name] = stage()
-        seconds[name] = round(time.monotonic() - started, 3)
+    with executor_of(settings) as workers:
+        for name, stage in stages.items():
+            tell(name)
+            started = time.monotonic()
+            done[name] = stage()
+            seconds[name] = round(time.monotonic() - started, 3)
     tell("end")
     duplicates = done["duplicates"]
     return {
@@ -241,6 +253,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__)
     parser.add_argument("--documents", type=int, default=1_000)
     parser.add_argument("--shards", type=int, help="default: one for each thousand documents")
+    parser.add_argument("--executor", choices=get_args(Workers), default="inline")
     parser.add_argument(
         "--folder", type=Path, help="below which the corpus and the home go, until the end"
     )
@@ -253,11 +266,11 @@ def main() -> None:
         os.environ["HEADWATER_HOME"] = str(chosen.build / "home")
         logging.basicConfig(level=logging.INFO, format="%(message)s")
         logging.getLogger("great_expectations").setLevel(logging.WARNING)
-        print(json.dumps(build(chosen.build, chosen.shards)))
+        print(json.dumps(build(chosen.build, chosen.shards, chosen.executor)))
         return
     shards = chosen.shards or min(MOST_SHARDS, max(4, -(-chosen.documents // PER_SHARD)))
     with tempfile.TemporaryDirectory(dir=chosen.folder, prefix="headwater-scale-") as folder:
-        found = measure(Path(folder), chosen.documents, shards)
+        found = measure(Path(folder), chosen.documents, shards, chosen.executor)
     _say(show(found))
     if chosen.json:
         print(json.dumps(found))
