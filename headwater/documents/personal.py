@@ -19,7 +19,7 @@ from headwater.personal_data import MODEL_DIGEST, NAMED, Entity, analyze, is_nam
 from headwater.records import PersonalCount, digest_of
 
 #: Part of every cleaned document's name: change it when something else is found in the same text.
-PERSONAL_VERSION = "personal/1"
+PERSONAL_VERSION = "personal/2"
 #: Kinds that patterns tell; the default.
 PATTERNED: tuple[Entity, ...] = tuple(kind for kind in get_args(Entity) if kind not in NAMED)
 #: Languages of the model that finds names; "und" is a text too short to tell.

@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from ipaddress import IPv4Network, IPv6Address, ip_address
+from ipaddress import IPv6Address, ip_address, ip_network
 
 from headwater.personal_data import Entity
 
@@ -74,16 +74,18 @@ _COIN = re.compile(
     r"(?<![A-Za-z0-9])(?:[13][1-9A-HJ-NP-Za-km-z]{25,34}|bc1[ac-hj-np-z02-9]{25,59})(?![A-Za-z0-9])"
 )
 _IPV4 = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?!\w|\.\w)")
-#: Addresses that are given out (2000::/3), among them those for examples.
+#: Addresses that are given out (2000::/3).
 _IPV6 = re.compile(
     r"(?<![\w:])[23][0-9A-Fa-f]{3}:[0-9A-Fa-f:]{0,33}(?:[0-9A-Fa-f]|(?<=:):)(?!\w|:\w)"
 )
-#: Networks that say nothing about anybody outside of them. Those for examples stand for others.
+#: Networks that say nothing about anybody outside of them, and those that are set aside for texts
+#: (RFC 5737, 3849, 9637) and tests (RFC 2544), of which technical texts are full.
 _NOBODYS = [
-    IPv4Network(each)
+    ip_network(each)
     for each in (
         "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16",
-        "172.16.0.0/12", "192.168.0.0/16", "224.0.0.0/3",
+        "172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24", "192.168.0.0/16", "198.18.0.0/15",
+        "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/3", "2001:db8::/32", "3fff::/20",
     )
 ]  # fmt: skip
 #: Where all four parts are smaller it may be the number of a section or version.
@@ -244,10 +246,12 @@ def _reads_as_ip(around: Surroundings, start: int, end: int) -> bool:
         address = ip_address(around.text[start:end])
     except ValueError:
         return False
+    if any(address in network for network in _NOBODYS):
+        return False
     if isinstance(address, IPv6Address):
         return True
     before = around.before(start)
-    if any(address in network for network in _NOBODYS) or _VERSIONED.search(before):
+    if _VERSIONED.search(before):
         return False
     large = any(part >= _LARGE_PART for part in address.packed)
     return large or _ADDRESS_WORDS.search(f"{around.header(start)}\n{before}") is not None

@@ -79,6 +79,7 @@ def test_found_and_nothing_beside_it(text: str, expected: str):
         "a@b.T, x @ y.z, git@github.com:org/repo, @property.setter",
         "127.0.0.1, 192.168.1.10, 10.0.0.138, version 81.2.69.142, see 2.3.1.4",
         "x[1::2], ::1, fe80::1, 2024:10:05 12:30",
+        "hosts 192.0.2.130, 198.51.100.44 and 203.0.113.77, or 2001:db8::1 and 2001:DB8:ff::2a",
         "DE89 3704 0044 0532 0130 01 and 3fa9beb99e4029ad5a6615399e7bbae21356086b",
         "219 09 9999 and 219099999",
         "ISBN 978-3-16-148410-0",
