@@ -1,6 +1,7 @@
 """The executor that the settings choose."""
 
 import atexit
+import os
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 
@@ -22,7 +23,7 @@ def executor_of(settings: Settings) -> AbstractContextManager[Executor]:
     """
     match settings.executor:
         case "processes":
-            return nullcontext(_workers(settings.workers or settings.threads))
+            return nullcontext(_workers(os.getpid(), settings.workers or settings.threads))
         case "ray":
             return OnRay(settings.ray_address, settings.workers)
         case _:
@@ -30,8 +31,13 @@ def executor_of(settings: Settings) -> AbstractContextManager[Executor]:
 
 
 @cache
-def _workers(most: int) -> Processes:
-    """The worker processes of this process, which end with it."""
+def _workers(process: int, most: int) -> Processes:
+    """The worker processes of a process, this one, which end with it; a fork of it has others."""
     executor = Processes(most)
-    atexit.register(executor.close)
+
+    def end() -> None:
+        if os.getpid() == process:  # a fork may end before
+            executor.close()
+
+    atexit.register(end)
     return executor
