@@ -8,7 +8,7 @@ import functools
 import inspect
 import re
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -122,14 +122,17 @@ class Snapshot:
         return read_ahead(lambda key: self.partition(key, columns), keys)
 
 
-def read_ahead(read: Callable[[str], R], keys: Iterable[str]) -> Iterator[tuple[str, R]]:
+def read_ahead(
+    read: Callable[[str], R], keys: Iterable[str]
+) -> Generator[tuple[str, R], None, None]:
     """What is read of each partition in turn; the next ones while the caller is at work on one.
 
     Args:
         read: called by `READERS` threads, as many partitions ahead.
     """
-    with ThreadPoolExecutor(READERS, "reading") as threads:
-        ahead: deque[tuple[str, Future[R]]] = deque()
+    threads = ThreadPoolExecutor(READERS, "reading")
+    ahead: deque[tuple[str, Future[R]]] = deque()
+    try:
         for key in keys:
             ahead.append((key, threads.submit(read, key)))
             if len(ahead) > READERS:
@@ -138,6 +141,10 @@ def read_ahead(read: Callable[[str], R], keys: Iterable[str]) -> Iterator[tuple[
         while ahead:
             first, rows = ahead.popleft()
             yield first, rows.result()
+    finally:
+        # Nobody is waited for: what is given up after an error is closed by the collector, which may be
+        # at work in the middle of a thread's start, with a lock that a thread's end takes.
+        threads.shutdown(wait=False, cancel_futures=True)
 
 
 class Lake:

@@ -101,6 +101,14 @@ class ParserPool:
 
     def close(self) -> None:
         """End all children, also those in the middle of a document."""
+        busy = self._give_up()
+        if self._threads is not None:
+            self._threads.shutdown()
+        for child in busy:
+            child.end()
+
+    def _give_up(self) -> "list[_Child]":
+        """Have all children end, and wait for no thread; those that were busy are their threads'."""
         with self._lock:
             self._closed = True
             idle, busy, self._idle = self._idle, list(self._busy), []
@@ -108,10 +116,7 @@ class ParserPool:
             child.end()
         for child in busy:
             child.kill()  # its pipes are another thread's, which notices
-        if self._threads is not None:
-            self._threads.shutdown()
-        for child in busy:
-            child.end()
+        return busy
 
     def map(self, documents: Sequence[Unparsed]) -> list[Parsed | Rejected]:
         """`stream`, when all of it is there."""
@@ -169,7 +174,9 @@ class ParserPool:
         finally:
             pending.clear()
             if not all(each.done() for each in at_work):
-                self.close()  # interrupted, or another thread could not start a child
+                # Interrupted, or another thread could not start a child; perhaps by the collector, in
+                # the middle of anything (`headwater.lake.read_ahead`).
+                self._give_up()
 
     def _parse(self, document: Unparsed) -> Parsed | Rejected:
         """Parse one document, twice where the first child may have been at fault."""
