@@ -85,7 +85,8 @@ class ParserPool:
             0  # most memory that one of them had resident; 0 where the system does not say
         )
         self._most, self._entry = children, entry
-        self._lock = threading.Lock()
+        # The collector may come in while it is held, and give up a stream of this very pool.
+        self._lock = threading.RLock()
         self._idle: list[_Child] = []
         self._busy: set[_Child] = set()
         self._closed = False

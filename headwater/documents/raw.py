@@ -4,11 +4,9 @@ Knows nothing about formats. An item that cannot be read is quarantined under st
 that leaves the table has a tombstone.
 """
 
-import gc
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import repeat
 from typing import Any
@@ -373,31 +371,16 @@ def _read_in_one_pass(
 def _by_shard(listings: Iterable[tuple[Source, Sequence[SourceItem]]], n_shards: int) -> _Listing:
     """Items of all sources by shard; a URI belongs to one source."""
     listing: _Listing = {}
-    with _uncollected():
-        for source, items in listings:
-            found: dict[str, list[SourceItem]] = {}
-            for item in items:
-                found.setdefault(shard_of(item.uri, n_shards), []).append(item)
-            for shard, entries in found.items():
-                listing.setdefault(shard, []).append((source, entries))
+    for source, items in listings:
+        found: dict[str, list[SourceItem]] = {}
+        for item in items:
+            found.setdefault(shard_of(item.uri, n_shards), []).append(item)
+        for shard, entries in found.items():
+            listing.setdefault(shard, []).append((source, entries))
     for shard, held in listing.items():
         if len(_uris(listing, shard)) < sum(len(some) for _, some in held):
             raise _held_twice(held)
     return listing
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Without the search for cycles: the items of a listing are in none, and as they get more it looks
-    at all of them again and again.
-    """
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()
 
 
 def _held_twice(entries: Sequence[tuple[Source, Sequence[SourceItem]]]) -> HeadwaterError:

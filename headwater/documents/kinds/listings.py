@@ -6,8 +6,10 @@ Small listings are made anew.
 Knows items, not where they come from. What it keeps is a cache below HEADWATER_HOME.
 """
 
+import gc
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise, repeat
 from pathlib import Path
@@ -87,7 +89,8 @@ def kept(
                     batch = batch.filter(pc.is_in(places, pa.array(known, places.type)))
                     places = batch.column(_PART).indices
                 digests = _bytes(batch.column(_LINE))
-                found = list(_items(batch))
+                with _uncollected():
+                    found = list(_items(batch))
                 for place, start, end in _runs(places.to_numpy()):
                     items.setdefault(keys[place], []).extend(found[start:end])
                     lines.setdefault(keys[place], []).append(digests[LINE * start : LINE * end])
@@ -168,6 +171,20 @@ def _items(batch: pa.RecordBatch) -> Iterator[SourceItem]:
     """The items of rows; what many of them hold is in memory once."""
     values = zip(*(_values(batch.column(name), name) for name in SourceItem._fields), strict=True)
     return map(SourceItem._make, values)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the search for cycles: items are in none, and as they get more it looks at all objects
+    again and again.
+    """
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def _values(column: pa.Array, name: str) -> Iterable[Any]:
