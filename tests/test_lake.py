@@ -1,7 +1,6 @@
 """Tables of an earlier version of Headwater can be read, and are widened when they are written."""
 
 import os
-import threading
 import time
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from headwater.files import ABANDONED_S
-from headwater.lake import Lake, read_ahead, rows_to_table
+from headwater.lake import Lake, rows_to_table
 from headwater.tables import SCHEMAS
 
 ROW = {
@@ -71,28 +70,3 @@ def test_what_the_engine_has_not_finished_goes_a_day_later(lake: Lake) -> None:
     lake.vacuum("sft_dataset", [0], dry_run=False)
     assert not any(path.exists() for path in old) and young.exists()
     assert lake.read("sft_dataset") == before
-
-
-def test_reading_ahead_that_is_given_up_waits_for_nobody():
-    """The collector may close it while it holds what the end of a thread takes."""
-    go_on, closed = threading.Event(), threading.Event()
-
-    def read(key: str) -> str:
-        assert key == "a" or go_on.wait(60)
-        return key
-
-    reading = read_ahead(read, "abcdef")
-    # Two more are read by then, and do not come to an end.
-    assert next(reading) == ("a", "a")
-
-    def give_up() -> None:
-        reading.close()
-        closed.set()
-
-    thread = threading.Thread(target=give_up)
-    thread.start()
-    try:
-        assert closed.wait(20)
-    finally:
-        go_on.set()
-        thread.join()

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from headwater.documents.asking import Answer, Entries, ask, described
 from headwater.documents.suites import Expectation, Suite
-from headwater.lake import Snapshot
+from headwater.snapshot import Snapshot
 
 #: As many failing rows are reported, over all expectations of a suite.
 MAX_FAILING_ROWS = 20

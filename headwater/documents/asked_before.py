@@ -13,8 +13,9 @@ from headwater.documents.asking import engine
 from headwater.documents.rest import Before, Rest
 from headwater.documents.suites import Suite
 from headwater.files import read_json, write_json
-from headwater.lake import Lake, Snapshot
+from headwater.lake import Lake
 from headwater.records import digest_of
+from headwater.snapshot import Snapshot
 
 QUALITY_VERSION = "quality/1"
 

@@ -16,8 +16,9 @@ import pyarrow.compute as pc
 
 from headwater.documents.signature import signatures
 from headwater.files import read_json, write_json
-from headwater.lake import Lake, Snapshot, rows_to_table, sole_writer
+from headwater.lake import Lake, rows_to_table, sole_writer
 from headwater.records import digest_of
+from headwater.snapshot import Snapshot
 from headwater.tables import SCHEMAS
 
 STAGE_VERSION = "duplicates/1"

@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from headwater.files import write_atomic
-from headwater.lake import Lake, Snapshot
+from headwater.lake import Lake
 from headwater.records import digest_of
+from headwater.snapshot import Snapshot
 
 FIGURES_VERSION = "figures/2"
 #: Columns of `clean_documents` that figures are of.

@@ -176,7 +176,7 @@ class ParserPool:
             pending.clear()
             if not all(each.done() for each in at_work):
                 # Interrupted, or another thread could not start a child; perhaps by the collector, in
-                # the middle of anything (`headwater.lake.read_ahead`).
+                # the middle of anything (`headwater.snapshot.read_ahead`).
                 self._give_up()
 
     def _parse(self, document: Unparsed) -> Parsed | Rejected:

@@ -21,7 +21,8 @@ from headwater.documents.figures import NAMED, Figures, figures_of
 from headwater.documents.rest import Before
 from headwater.documents.suites import Expectation, Suite, load_suite
 from headwater.errors import HeadwaterError
-from headwater.lake import Lake, Snapshot, read_ahead
+from headwater.lake import Lake
+from headwater.snapshot import Snapshot, read_ahead
 
 #: Rows that are asked of together: enough that a small corpus is asked once, since each time costs some
 #: tenths of a second. Of whole texts fewer.

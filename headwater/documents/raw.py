@@ -30,9 +30,10 @@ from headwater.documents.stage import (
     write_quarantine,
 )
 from headwater.errors import HeadwaterError
-from headwater.lake import Lake, Snapshot, rows_to_table, sole_writer
+from headwater.lake import Lake, rows_to_table, sole_writer
 from headwater.progress import track
 from headwater.records import Quarantined, SourceItem, digest_bytes, digest_of, shard_of
+from headwater.snapshot import Snapshot
 from headwater.tombstones import (
     KEPT,
     MOVED,

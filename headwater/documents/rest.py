@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from headwater.files import read_json, write_json
-from headwater.lake import Lake, Snapshot
+from headwater.lake import Lake
 from headwater.locks import wait_for
 from headwater.records import digest_of
+from headwater.snapshot import Snapshot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

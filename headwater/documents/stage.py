@@ -15,8 +15,9 @@ from deltalake.transaction import AddAction
 
 from headwater.documents.contents import contents
 from headwater.documents.row_digests import Digests, row_digests
-from headwater.lake import WRITERS, Lake, Snapshot, chosen_rows, rows_to_table
+from headwater.lake import WRITERS, Lake, chosen_rows, rows_to_table
 from headwater.records import digest_of
+from headwater.snapshot import Snapshot
 
 #: New rows of about this size are committed together: the most that a kill loses.
 COMMIT_BYTES = 32 * 2**20

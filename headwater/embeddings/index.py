@@ -27,8 +27,9 @@ from headwater.embeddings.store import (
 )
 from headwater.errors import HeadwaterError, IntegrityError
 from headwater.files import read_json, write_json
-from headwater.lake import Lake, Snapshot, read_ahead, sole_writer
+from headwater.lake import Lake, sole_writer
 from headwater.records import digest_of, short
+from headwater.snapshot import Snapshot, read_ahead
 from headwater.versions import note_index
 
 STAGE_VERSION = "index/2"

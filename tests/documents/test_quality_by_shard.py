@@ -12,7 +12,8 @@ from headwater.documents import quality
 from headwater.documents.asked import QualityResult
 from headwater.documents.quality import validate_chunks, validate_documents
 from headwater.documents.suites import OF_ONE_ROW
-from headwater.lake import Lake, Snapshot, rows_to_table
+from headwater.lake import Lake, rows_to_table
+from headwater.snapshot import Snapshot
 from tests.documents.examples import PROSE, Corpus
 from tests.documents.test_suites import suite
 

@@ -5,8 +5,9 @@ import pytest
 
 from headwater.embeddings import embed
 from headwater.embeddings.embed import drop_unneeded, embed_chunks, vector_rows
-from headwater.lake import Lake, Snapshot, rows_to_table
+from headwater.lake import Lake, rows_to_table
 from headwater.records import shard_of
+from headwater.snapshot import Snapshot
 from tests.embeddings.examples import (
     WordEncoder,
     chunk,
