@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from headwater.embeddings import bm25
-from headwater.embeddings.folders import Copied, age, copy_folder, folder_digests
+from headwater.embeddings.folders import (
+    Copied,
+    Stamp,
+    age,
+    copy_folder,
+    distrust,
+    folder_digests,
+    stamp,
+)
 from headwater.embeddings.store import (
     BATCH,
     DENSE,
@@ -92,12 +100,25 @@ class EdgeStore:
         self._sweep()
         if base is not None and self._manifest(base).get("made_with", "") != contents.made_with:
             base = None
+        # A build that died, and left what it had made, may have died of what it did not read.
+        believing = not any(self.root.glob(".*.partial-*"))
         with new_folder(self.root / version) as work:
             with ThreadPoolExecutor(1, "copying") as thread:
-                copying = None if base is None else thread.submit(self._copy, base, work / SHARD)
+                copying = (
+                    thread.submit(self._copy, base, work / SHARD, believing=believing)
+                    if base is not None
+                    else None
+                )
                 gone, changed = _difference(self._present(base), contents.points)
                 copied = Copied({}, {}) if copying is None else copying.result()
-            points = self._fill(work / SHARD, contents, gone, changed)
+            try:
+                points = self._fill(work / SHARD, contents, gone, changed)
+            except Exception:
+                if base is not None:
+                    self.verify(base)  # damage that was not looked for may be why
+                raise
+            if base is not None:
+                self._check_merged(base, copied, work / SHARD)
             if points != len(contents.points):
                 raise IntegrityError(
                     f"Index {short(version)} has {points} points, not {len(contents.points)}.",
@@ -111,6 +132,7 @@ class EdgeStore:
                 "dimension": contents.dimension,
                 "made_with": contents.made_with,
                 "files": folder_digests(work / SHARD, copied.unchanged(work / SHARD)),
+                "stamps": self._stamps(work / SHARD),
                 "list": digest_file(work / LIST),
             }
             write_json(work / MANIFEST, manifest)
@@ -145,7 +167,8 @@ class EdgeStore:
     def verify(self, version: str) -> None:
         """Compare every file with its digest. Raises IntegrityError where one differs."""
         manifest = self._manifest(version)
-        _check(version, manifest["files"], folder_digests(self.root / version / SHARD))
+        shard = self.root / version / SHARD
+        _check(version, shard, manifest["files"], folder_digests(shard))
         self._list(version, manifest)
 
     def _fill(
@@ -198,26 +221,43 @@ class EdgeStore:
 
     def _list(self, version: str, manifest: Mapping[str, Any]) -> Path:
         """A version's list of points, its digest checked."""
-        path = self.root / version / LIST
-        found = {LIST: digest_file(path)} if path.is_file() else {}
-        _check(version, {LIST: manifest.get("list", "")}, found)
-        return path
+        folder = self.root / version
+        found = {LIST: digest_file(folder / LIST)} if (folder / LIST).is_file() else {}
+        _check(version, folder, {LIST: manifest.get("list", "")}, found)
+        return folder / LIST
 
-    def _copy(self, version: str, target: Path) -> Copied:
-        """Copy a version's data, and check it on the way."""
+    def _copy(self, version: str, target: Path, *, believing: bool = False) -> Copied:
+        """Copy a version's data, and check it on the way.
+
+        Args:
+            believing: that linked files are as they were published where their stamps say so. To read
+                them all for a small change takes longer than the change. Whoever opens a version reads
+                them, and one that is found damaged loses its stamp.
+        """
         manifest = self._manifest(version)
-        source = self.root / version / SHARD
-        # A segment that has these vectors is immutable: what is deleted is noted beside, and what is
-        # new or changed goes to another one.
-        immutable = {path.parent.parent.name for path in source.glob(_IMMUTABLE)}
-
-        def is_shared(name: str) -> bool:
-            found = _NEVER_WRITTEN.fullmatch(name)
-            return found is not None and found[1] in immutable
-
-        copied = copy_folder(source, target, is_shared)
-        _check(version, manifest["files"], copied.digests)
+        source, files = self.root / version / SHARD, manifest["files"]
+        believed = {
+            name: files[name]
+            for name, published in manifest.get("stamps", {}).items()
+            if believing and stamp(source / name) == tuple(published)
+        }
+        copied = copy_folder(source, target, _is_shared(source), believed)
+        _check(version, source, files, copied.digests)
         return copied
+
+    def _check_merged(self, version: str, copied: Copied, target: Path) -> None:
+        """Check files that were not read, and whose data the engine has put into new ones."""
+        merged = {name for name in copied.unread if not (target / name).exists()}
+        if merged:
+            source, files = self.root / version / SHARD, self._manifest(version)["files"]
+            known = {name: digest for name, digest in files.items() if name not in merged}
+            _check(version, source, files, folder_digests(source, known))
+
+    def _stamps(self, folder: Path) -> dict[str, Stamp | None]:
+        """The stamps of the files of a shard that versions share."""
+        is_shared = _is_shared(folder)
+        names = (path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+        return {name: stamp(folder / name) for name in sorted(names) if is_shared(name)}
 
     def _config(
         self, points: int, dimension: int, *, wal_enabled: bool | None = None
@@ -330,11 +370,28 @@ def _point(point: Point) -> Any:
     )
 
 
-def _check(version: str, expected: Mapping[str, str], actual: Mapping[str, str]) -> None:
+def _is_shared(shard: Path) -> Callable[[str], bool]:
+    """Whether a file of a shard, by its path within it, is one that the engine never writes again."""
+    # A segment that has these vectors is immutable: what is deleted is noted beside, and what is new or
+    # changed goes to another one.
+    immutable = {path.parent.parent.name for path in shard.glob(_IMMUTABLE)}
+
+    def is_shared(name: str) -> bool:
+        found = _NEVER_WRITTEN.fullmatch(name)
+        return found is not None and found[1] in immutable
+
+    return is_shared
+
+
+def _check(
+    version: str, folder: Path, expected: Mapping[str, str], actual: Mapping[str, str]
+) -> None:
     wrong = sorted(
         name for name in {**expected, **actual} if expected.get(name) != actual.get(name)
     )
     if wrong:
+        for name in wrong:
+            distrust(folder / name)
         raise IntegrityError(
             f"Index {short(version)} is damaged: {', '.join(wrong[:3])} differ from their digests.",
             mend="Delete the version's folder and run `headwater build`.",

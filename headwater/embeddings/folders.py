@@ -19,20 +19,45 @@ BLOCK, _READ = 65_536, 2**20
 THREADS = 2
 
 
+#: What tells that nobody has written to a file since: its number, its size, the time of its last change.
+Stamp = tuple[int, int, int]
+
+
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """A copy of a folder: digests of its files, and which of them are the source's own, as they were."""
+    """A copy of a folder: digests of its files, which of them are the source's own, as they were, and
+    which of these were not read.
+    """
 
     digests: dict[str, str]
-    shared: dict[str, os.stat_result]
+    shared: dict[str, Stamp]
+    unread: frozenset[str] = frozenset()
 
     def unchanged(self, folder: Path) -> dict[str, str]:
         """Digests of the shared files that nobody has written since."""
         return {
             name: self.digests[name]
             for name, before in self.shared.items()
-            if _is_as(folder / name, before)
+            if stamp(folder / name) == before
         }
+
+
+def stamp(path: Path) -> Stamp | None:
+    """What is kept of a file to see later that it is as it was; None where there is none."""
+    try:
+        now = path.stat()
+    except FileNotFoundError:
+        return None
+    return now.st_ino, now.st_size, now.st_mtime_ns
+
+
+def distrust(path: Path) -> None:
+    """Change a file's stamp, so that it is read wherever it would have been believed.
+
+    Its links have the same stamp: it is one file.
+    """
+    if path.is_file():
+        os.utime(path)
 
 
 def folder_digests(folder: Path, known: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
@@ -50,26 +75,32 @@ def folder_digests(folder: Path, known: Mapping[str, str] = MappingProxyType({})
 
 
 def copy_folder(
-    source: Path, target: Path, is_shared: Callable[[str], bool] = lambda name: False
+    source: Path,
+    target: Path,
+    is_shared: Callable[[str], bool] = lambda name: False,
+    believed: Mapping[str, str] = MappingProxyType({}),
 ) -> Copied:
     """Copy a folder, and take the digests of what was copied, as `folder_digests` does.
 
     Args:
         is_shared: whether a file, by its path within the folder, is never written again, so that the
             copy may be a link to it. On a file system without links it is copied.
+        believed: digests of files that need not be read where they are linked.
     """
-    files, shared = _files(source), dict[str, os.stat_result]()
+    files, shared = _files(source), dict[str, Stamp]()
 
     def copy(path: Path) -> str:
         name = path.relative_to(source).as_posix()
         place = target / name
         place.parent.mkdir(parents=True, exist_ok=True)
         if is_shared(name) and _linked(path, place):
-            shared[name] = place.stat()
-            return _digest(place)
+            linked = stamp(place)
+            assert linked is not None  # it was made just now
+            shared[name] = linked
+            return believed.get(name) or _digest(place)
         return _digest(path, place)
 
-    return Copied(_each(copy, files), shared)
+    return Copied(_each(copy, files), shared, frozenset(shared.keys() & believed.keys()))
 
 
 def _linked(path: Path, place: Path) -> bool:
@@ -80,16 +111,6 @@ def _linked(path: Path, place: Path) -> bool:
             return False
         raise
     return True
-
-
-def _is_as(path: Path, before: os.stat_result) -> bool:
-    try:
-        now = path.stat()
-    except FileNotFoundError:
-        return False
-    return all(
-        getattr(now, each) == getattr(before, each) for each in ("st_ino", "st_size", "st_mtime_ns")
-    )
 
 
 def age(path: Path) -> float:

@@ -235,6 +235,73 @@ def test_a_shared_file_that_is_damaged_is_found_in_both(tmp_path, monkeypatch):
         store.build("v3", wide(3000, edited=2), base="v2")
 
 
+def rot(path: Path) -> None:
+    """Change bytes of a file as a failing disk does, which tells nobody."""
+    before = path.stat()
+    with path.open("r+b") as file:
+        file.write(b"damage")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_what_rots_unseen_is_linked_found_when_opened_and_then_believed_no_more(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(edge, "EXACT_POINTS", 0)
+    store = EdgeStore(tmp_path)
+    store.build("v1", wide(3000))
+    rot(next((tmp_path / "v1").rglob("matrix.dat")))
+    store.build("v2", wide(3000, edited=1), base="v1")  # not read: a small edit costs little
+    with pytest.raises(IntegrityError, match="damaged"):
+        store.open("v2")
+    store.delete("v2")
+    with pytest.raises(IntegrityError, match="damaged"):
+        store.build("v2", wide(3000, edited=1), base="v1")
+    store.build("v2", wide(3000, edited=1))
+    store.verify("v2")
+
+
+def test_what_rots_unseen_goes_into_no_new_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(edge, "EXACT_POINTS", 0)
+    store = EdgeStore(tmp_path)
+    store.build("v1", wide(3000))
+    rot(next((tmp_path / "v1").rglob("matrix.dat")))
+    with pytest.raises(IntegrityError, match="damaged"):
+        store.build(
+            "v2", wide(1500), base="v1"
+        )  # so many less that the engine writes the rest anew
+    assert store.versions() == ["v1"]
+
+
+def test_after_a_build_that_died_all_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(edge, "EXACT_POINTS", 0)
+    store = EdgeStore(tmp_path)
+    store.build("v1", wide(3000))
+    # With such numbers in this file the engine asks for more memory than there is, and is killed.
+    rot(next((tmp_path / "v1").rglob("id_tracker.mappings")))
+    script = "import sys; from pathlib import Path; from headwater.embeddings import edge;"
+    script += "from tests.embeddings.test_edge import wide; edge.EXACT_POINTS = 0;"
+    script += "store = edge.EdgeStore(Path(sys.argv[1]));"
+    script += "store.build('v2', wide(3000, edited=1), base='v1')"
+    run = [sys.executable, "-c", script, str(tmp_path)]
+    assert subprocess.run(run, capture_output=True, timeout=120).returncode == -signal.SIGABRT
+    with pytest.raises(IntegrityError, match=r"id_tracker\.mappings"):
+        store.build("v2", wide(3000, edited=1), base="v1")
+
+
+def test_where_the_engine_fails_the_base_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(edge, "EXACT_POINTS", 0)
+    store = EdgeStore(tmp_path)
+    store.build("v1", wide(3000))
+    rot(next((tmp_path / "v1").rglob("matrix.dat")))
+
+    def fail(*args: object) -> int:
+        raise RuntimeError("no such vector")
+
+    monkeypatch.setattr(store, "_fill", fail)
+    with pytest.raises(IntegrityError, match="damaged"):
+        store.build("v2", wide(3000, edited=1), base="v1")
+
+
 def test_links_are_copies_where_there_are_none_and_hashed_again_where_they_were_written(
     tmp_path, monkeypatch
 ):
