@@ -25,6 +25,7 @@ from headwater.data_files import write_partition_file
 from headwater.errors import HeadwaterError
 from headwater.files import is_abandoned, read_json, write_json
 from headwater.locks import Parts, wait_for
+from headwater.memory import give_back
 from headwater.snapshot import Snapshot, schema_of
 from headwater.tables import PARTITIONED, SCHEMAS
 
@@ -279,6 +280,7 @@ class Lake:
         """
         with self._writers.all(who=who, run=self.run):
             yield
+        give_back()
 
     @contextmanager
     def alone_on(self, shards: Iterable[str], who: str) -> Iterator[None]:
@@ -291,6 +293,7 @@ class Lake:
         """
         with self._writers.some(shards, who=who, run=self.run):
             yield
+        give_back()
 
     def holds(self) -> dict[str, dict[str, Any]]:
         """Tables that stay as they were restored, with `version`, `since` and `why` of each."""
@@ -342,6 +345,7 @@ class Lake:
             table.update_incremental()
             version = table.version()
         self._wrote(name, version)
+        give_back()  # what was written since the commit before is in memory no more
         return version
 
     def _files_of(self, name: str, rows: pa.Table) -> dict[str, AddAction | None]:

@@ -18,7 +18,7 @@ from headwater.documents.clean import RECORD, records_of
 from headwater.documents.duplicates import left_out_by_shard
 from headwater.documents.parsed import fold
 from headwater.documents.rest import Rest
-from headwater.documents.row_digests import digests_of, encode, joined, json_of
+from headwater.documents.row_digests import encode, joined, json_of, names_of
 from headwater.documents.split import Span, Text, embed_text, split_texts
 from headwater.documents.stage import (
     BLOCK,
@@ -170,7 +170,7 @@ def _input_digests(version: str, documents: pa.Table) -> dict[str, str]:
         facts += [",", json_of(documents[name])]
     tags = [f",{encode(tags)}" if tags else "" for tags in documents["access"].to_pylist()]
     texts = joined(f"[{encode(version)}", *facts, pa.array(tags, pa.string()), "]")
-    names = digests_of(texts).astype(str).tolist()
+    names = names_of(texts)
     return dict(zip(documents["uri"].to_pylist(), names, strict=True))
 
 

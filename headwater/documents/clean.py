@@ -30,7 +30,7 @@ from headwater.documents.personal import PersonalPolicies, PersonalPolicy, redac
 from headwater.documents.quality import DOCUMENT_COLUMNS, broken, document_table
 from headwater.documents.rated_out import RatedOut, name_of, refusals, standing
 from headwater.documents.rest import Rest
-from headwater.documents.row_digests import digests_of, encode, joined, json_of
+from headwater.documents.row_digests import encode, joined, json_of, names_of
 from headwater.documents.signals import SIGNALS_VERSION, findings
 from headwater.documents.signature import SIGNATURE_VERSION, signature
 from headwater.documents.stage import (
@@ -337,7 +337,7 @@ def _input_digests(
         facts += [json_of(rows[name]), ","]
     before = encode([versions, how.max_text_chars, how.quality_filter])[:-1]
     texts = joined(f"{before},[", *facts[:-1], "]", pa.array(rests, pa.string()), "]")
-    return dict(zip(rows["uri"].to_pylist(), digests_of(texts).astype(str).tolist(), strict=True))
+    return dict(zip(rows["uri"].to_pylist(), names_of(texts), strict=True))
 
 
 def _without(table: pa.Table, uris: set[str]) -> pa.Table:

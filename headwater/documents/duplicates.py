@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from headwater.documents.signature import signatures
 from headwater.files import read_json, write_json
 from headwater.lake import Lake, rows_to_table, sole_writer
+from headwater.memory import give_back
 from headwater.records import digest_of
 from headwater.snapshot import Snapshot
 from headwater.tables import SCHEMAS
@@ -29,7 +30,7 @@ BANDS, ROWS = 25, 5
 #: where thousands hold one form. Those that are alike are then linked through others.
 _WINDOW = 32
 #: Pairs that are compared at once.
-_BLOCK = 2**15
+_BLOCK = 2**13
 
 #: What of `clean_documents` tells duplicates.
 COMPARED = pa.schema(
@@ -74,22 +75,15 @@ def find_duplicates(lake: Lake, threshold: float) -> DuplicateStats:
     before = read_json(memory)
     if before is not None and before["key"] == _key(lake, documents, threshold):
         return DuplicateStats(**before["stats"])
-    columns = [*COMPARED.names, "access"]
-    count, parts = 0, [SCHEMAS["clean_documents"].empty_table().select(columns)]
-    for _, table in documents.partitions(sorted(documents.files), columns):
-        count += len(table)
-        parts.append(table.filter(pc.is_valid(table["signature"])))
-    found = [
-        row for each in _by_access(pa.concat_tables(parts)) for row in resolve(each, threshold)
-    ]
-    rows = sorted(found, key=lambda row: row["uri"])
+    rows = _left_out(documents, threshold)
+    give_back()
     stored = lake.read("duplicates").sort_by("uri").to_pylist()
     written = stored != rows
     if written:
         lake.overwrite("duplicates", rows_to_table("duplicates", rows))
     exact = sum(row["kind"] == "exact" for row in rows)
     stats = DuplicateStats(
-        documents=count,
+        documents=sum(documents.sizes.values()),
         exact=exact,
         near=len(rows) - exact,
         clusters=len({row["cluster"] for row in rows}),
@@ -99,6 +93,19 @@ def find_duplicates(lake: Lake, threshold: float) -> DuplicateStats:
     again = asdict(replace(stats, written=False))
     write_json(memory, {"key": _key(lake, documents, threshold), "stats": again})
     return stats
+
+
+def _left_out(documents: Snapshot, threshold: float) -> list[dict[str, Any]]:
+    """The rows of `duplicates` for all of `clean_documents`, by URI."""
+    columns = [*COMPARED.names, "access"]
+    parts = [SCHEMAS["clean_documents"].empty_table().select(columns)]
+    for _, table in documents.partitions(sorted(documents.files), columns):
+        parts.append(table.filter(pc.is_valid(table["signature"])))
+    give_back()
+    found = [
+        row for each in _by_access(pa.concat_tables(parts)) for row in resolve(each, threshold)
+    ]
+    return sorted(found, key=lambda row: row["uri"])
 
 
 def _key(lake: Lake, documents: Snapshot, threshold: float) -> str:
@@ -141,23 +148,25 @@ def resolve(documents: pa.Table, threshold: float) -> list[dict[str, Any]]:
     Args:
         documents: the columns of `COMPARED`; each has a signature.
     """
-    light = documents.drop_columns(["signature"]).combine_chunks()
-    order = ranks(light["uri"])
-    ranked = light.take(order)
+    order = ranks(documents["uri"])
     # One for each text: exact duplicates need no comparing.
-    texts = ranked["folded_digest"].combine_chunks().dictionary_encode().indices.to_numpy()
+    texts = _numbered(documents["folded_digest"].take(order))
     _, leads = np.unique(texts, return_index=True)
+    give_back()
     signed = signatures(documents["signature"])[order.to_numpy()[leads]]
     survivor, cluster = _survivors(signed, threshold)
     alike = _agreement(signed, np.arange(len(leads)), survivor)
 
     stays = leads[survivor[texts]]
     out = np.flatnonzero(stays != np.arange(len(texts)))
-    uris = ranked["uri"]
     exact = texts[out] == survivor[texts[out]]
-    found = ranked.select(["uri", "source", "shard"]).take(pa.array(out)).to_pylist()
-    clusters = uris.take(pa.array(leads[cluster[texts[out]]])).to_pylist()
-    names = uris.take(pa.array(stays[out])).to_pylist()
+
+    def ranked(columns: list[str], places: Indices) -> pa.Table:
+        return documents.select(columns).take(order.take(pa.array(places)))
+
+    found = ranked(["uri", "source", "shard"], out).to_pylist()
+    clusters = ranked(["uri"], leads[cluster[texts[out]]])["uri"].to_pylist()
+    names = ranked(["uri"], stays[out])["uri"].to_pylist()
     for row, named, stands_in, same, share in zip(
         found, clusters, names, exact.tolist(), alike[texts[out]].tolist(), strict=True
     ):
@@ -168,6 +177,12 @@ def resolve(documents: pa.Table, threshold: float) -> list[dict[str, Any]]:
             "kind": "exact" if same else "near",
         }
     return sorted(found, key=lambda row: row["uri"])
+
+
+def _numbered(texts: pa.ChunkedArray) -> Indices:
+    """Numbers of texts, equal ones the same, by the first place of each."""
+    numbers: Indices = texts.combine_chunks().dictionary_encode().indices.to_numpy()
+    return numbers
 
 
 def ranks(uris: pa.ChunkedArray) -> pa.Array:
@@ -196,7 +211,9 @@ def _survivors(signed: Signatures, threshold: float) -> tuple[Indices, Indices]:
         return survivor, cluster
     active, furthest = np.arange(count), 2 * threshold - 1
     while len(active):
-        first = active[_linked(signed[active], threshold)]
+        # Nearly always one round is all: no copy for it.
+        some = signed if len(active) == count else signed[active]
+        first = active[_linked(some, threshold)]
         if len(active) == count:
             cluster = first
         near = _agreement(signed, active, first) >= furthest

@@ -16,7 +16,13 @@ import pyarrow.compute as pc
 
 from headwater.documents import removals
 from headwater.documents.kinds.base import ReadError
-from headwater.documents.sources import Source, is_read_in_one_pass, list_items, read_items
+from headwater.documents.sources import (
+    Source,
+    forget_items,
+    is_read_in_one_pass,
+    list_items,
+    read_items,
+)
 from headwater.documents.spool import Spool
 from headwater.documents.stage import (
     Output,
@@ -31,6 +37,7 @@ from headwater.documents.stage import (
 )
 from headwater.errors import HeadwaterError
 from headwater.lake import Lake, rows_to_table, sole_writer
+from headwater.memory import uncollected
 from headwater.progress import track
 from headwater.records import Quarantined, SourceItem, digest_bytes, digest_of, shard_of
 from headwater.snapshot import Snapshot
@@ -139,7 +146,10 @@ def update_raw(
     """
     if "raw_documents" in lake.holds():
         return as_it_stands(lake, OUTPUT, shards)
-    listing = _by_shard(((source, list_items(source)) for source in sources), n_shards)
+    with uncollected():
+        listing = _by_shard(((source, list_items(source)) for source in sources), n_shards)
+    for source in sources:
+        forget_items(source)  # what is done with here need be nowhere
     listed = Counter[str]()
     for entries in listing.values():
         listed.update({source.name: len(items) for source, items in entries})
@@ -154,7 +164,8 @@ def update_raw(
     beyond = {shard for shard in held_shards(lake, "raw_documents") if int(shard, 16) >= n_shards}
     shards = sorted({*shards, *beyond})
     before = lake.snapshot("raw_documents")
-    works = _compare(lake, before, listing, shards, max_bytes)
+    with uncollected():
+        works = _compare(lake, before, listing, shards, max_bytes)
 
     # One order: the tombstones, the rows, the quarantine, and last the tombstones that are no longer
     # needed. Killed in between, a document may have both a row and a tombstone, which does no harm

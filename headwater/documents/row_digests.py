@@ -1,7 +1,7 @@
 """Digests of a table's rows, a column at a time, and the name of a set of them.
 
 Knows Arrow columns and how `headwater.records.digest_of` writes JSON; no table of ours. Gives what
-`digest_of` gives, in a fifth of its time, and holds 64 bytes a row.
+`digest_of` gives, in a fifth of its time, and holds 32 bytes a row.
 """
 
 import json
@@ -15,10 +15,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-#: Hexadecimal digests, 64 bytes each.
-Digests = npt.NDArray[np.bytes_]
-_LENGTH = 64  # characters of a digest
-NONE: Digests = np.empty(0, "S64")
+#: SHA-256 digests, a row of 32 bytes each.
+Digests = npt.NDArray[np.uint8]
+_BYTES, _LENGTH = 32, 64  # of a digest, and characters of it in hexadecimal
+NONE: Digests = np.empty((0, _BYTES), np.uint8)
+_HEXADECIMAL = np.frombuffer(b"0123456789abcdef", np.uint8)
 #: Rows, and digests, that are written as JSON at once.
 _BLOCK = 16_384
 #: What a JSON string has otherwise than as it is.
@@ -64,9 +65,19 @@ def _named_already(rows: pa.Table, columns: Sequence[str], where_given: Sequence
 
 
 def hex_digests(column: pa.ChunkedArray) -> Digests:
-    """A column of digests as an array."""
-    texts = column.combine_chunks().cast(pa.binary()).cast(pa.binary(_LENGTH))
-    return np.frombuffer(texts.buffers()[1], "S64")[texts.offset : texts.offset + len(texts)]
+    """A column of digests in hexadecimal as an array."""
+    found = [NONE]
+    for chunk in column.chunks:
+        for start in range(0, len(chunk), _BLOCK):
+            # Of one length, and each there.
+            texts = chunk.slice(start, _BLOCK).cast(pa.binary()).cast(pa.binary(_LENGTH))
+            data = texts.buffers()[1].slice(texts.offset * _LENGTH, len(texts) * _LENGTH)
+            found.append(_rows(bytes.fromhex(data.to_pybytes().decode())))
+    return np.concatenate(found)
+
+
+def _rows(digests: bytes) -> Digests:
+    return np.frombuffer(digests, np.uint8).reshape(-1, _BYTES)
 
 
 def json_of(column: pa.Array | pa.ChunkedArray) -> pa.Array:
@@ -106,19 +117,40 @@ def joined(*parts: Any) -> pa.Array:
 
 def digests_of(texts: pa.Array) -> Digests:
     """SHA-256 of each text."""
-    found = [sha256(text).hexdigest() for text in texts.cast(pa.binary()).to_pylist()]
-    return np.frombuffer("".join(found).encode("ascii"), "S64") if found else NONE
+    return _rows(b"".join(sha256(text).digest() for text in texts.cast(pa.binary()).to_pylist()))
+
+
+def names_of(texts: pa.Array) -> list[str]:
+    """SHA-256 of each text, in hexadecimal."""
+    return [sha256(text).hexdigest() for text in texts.cast(pa.binary()).to_pylist()]
 
 
 def name_of(version: str, digests: Digests) -> str:
-    """`digest_of(version, sorted(digests))`, without a string of them all."""
-    ordered = np.sort(digests)
+    """`digest_of(version, sorted digests in hexadecimal)`, without a string of them all."""
+    order = _order(digests)
     name = sha256(b"[" + encode_basestring(version).encode() + b",[")
-    for start in range(0, len(ordered), _BLOCK):
-        block: list[bytes] = ordered[start : start + _BLOCK].tolist()
-        name.update((b',"' if start else b'"') + b'","'.join(block) + b'"')
+    # `"` and the digits and `",` of each.
+    texts = np.empty((min(_BLOCK, len(order)), _LENGTH + 3), np.uint8)
+    texts[:, 0], texts[:, -2], texts[:, -1] = b'"'[0], b'"'[0], b","[0]
+    for start in range(0, len(order), _BLOCK):
+        rows = digests[order[start : start + _BLOCK]]
+        block = texts[: len(rows)]
+        block[:, 1:-2:2], block[:, 2:-2:2] = _HEXADECIMAL[rows >> 4], _HEXADECIMAL[rows & 15]
+        end = -1 if start + _BLOCK >= len(order) else None
+        name.update(block.tobytes()[:end])
     name.update(b"]]")
     return name.hexdigest()
+
+
+def _order(digests: Digests) -> npt.NDArray[np.intp]:
+    """The places of digests in order; numbers are sorted, as many bytes as it takes."""
+    first = np.ascontiguousarray(digests[:, :8]).view(">u8").ravel().astype(np.uint64)
+    order = np.argsort(first)
+    ordered = first[order]
+    if len(order) and (ordered[1:] == ordered[:-1]).any():
+        words = np.ascontiguousarray(digests).view(">u8")
+        return np.lexsort(words.T[::-1])
+    return order
 
 
 def _given(name: str, column: pa.ChunkedArray) -> Any:

@@ -234,6 +234,15 @@ def list_items(source: Source, until: float | None = None) -> list[SourceItem]:
     return sorted(items, key=lambda item: item.uri)
 
 
+def forget_items(source: Source) -> None:
+    """Hold no listing of a source in memory that the disk has; a process that lists again reads it."""
+    match source:
+        case table.TableSource():
+            table.forget(source)
+        case mail.MailSource():
+            mail.forget(source)
+
+
 def listing_digest(items: Sequence[SourceItem]) -> str:
     """What a source holds, in one digest; it changes when a document or its tags may have."""
     return digest_of(

@@ -18,7 +18,7 @@ from headwater.tables import SCHEMAS
 
 _PREFIX = ".spool-"
 #: Bytes of rows that are in memory before they are written.
-BUFFER_BYTES = 16 * 2**20
+BUFFER_BYTES = 8 * 2**20
 
 
 class Spool:

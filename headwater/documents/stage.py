@@ -112,6 +112,13 @@ class ShardWriter:
             self.written += files
             self._files, self._bytes = {}, 0
 
+    def close(self) -> None:
+        """Commit what is written, and end the threads that wrote it: what they freed stays with them."""
+        self.flush()
+        if self._threads is not None:
+            self._threads.shutdown()
+            self._threads = None
+
     def _write(self, shard: str, gone: Collection[str], new: pa.Table) -> AddAction | None:
         assert self._stored is not None  # whoever calls has seen to it
         old = self._stored.partition(shard)
@@ -195,11 +202,11 @@ def as_it_stands(lake: Lake, output: Output, shards: Sequence[str]) -> StageStat
 
 
 def stage_stats(writer: ShardWriter, counts: Mapping[str, ShardCounts]) -> StageStats:
-    """Flush the writer and sum up; digests are those of its output's columns as they now stand.
+    """Close the writer and sum up; digests are those of its output's columns as they now stand.
 
     They do not depend on row order or time: `digest_of(version, sorted digests of the rows)`.
     """
-    writer.flush()
+    writer.close()
     output = writer.output
     writer.lake.ensure([output.table])
     held = contents(

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from headwater.errors import HeadwaterError
@@ -15,7 +15,7 @@ from headwater.records import digest_file, digest_of
 #: Counts the tokens of each text, special tokens not included.
 TokenCounter = Callable[[Sequence[str]], list[int]]
 #: Texts that a thread counts at a time, and such threads at most.
-_BATCH, _MOST_THREADS = 512, 4
+_BATCH, _MOST_THREADS = 128, 4
 #: What the names of encoders without a model begin with; their tokens are words and signs.
 STATIC = "static:"
 _STATIC_TOKEN = re.compile(r"\w+|[^\w\s]")
@@ -50,10 +50,16 @@ def token_counter(embedding_model: str) -> TokenCounter:
         if len(batches) < 2:
             return [tokens for batch in batches for tokens in count_batch(batch)]
         # The tokenizer lets other threads run; its own ones do not survive a fork of the process.
-        with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as pool:
-            return [tokens for counts in pool.map(count_batch, batches) for tokens in counts]
+        counted = _threads(os.getpid()).map(count_batch, batches)
+        return [tokens for counts in counted for tokens in counts]
 
     return count
+
+
+@cache
+def _threads(process: int) -> ThreadPoolExecutor:
+    """The threads of a process, this one, that count; to start some for each document takes longer."""
+    return ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1), f"counting-{process}")
 
 
 @lru_cache(maxsize=4)

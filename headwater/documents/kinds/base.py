@@ -214,3 +214,11 @@ class Remembered:
                 listings.keep(name, now)
         self._parts[name] = now
         return {label: now[label].items for label in made_of}
+
+    def forget(self, name: str) -> None:
+        """Hold the listing called `name` no more, where it is large: it is on the disk."""
+        from headwater.documents.kinds import listings
+
+        if listings.is_kept(self._parts.get(name, {})):
+            del self._parts[name]
+            self._listings.pop(name, None)

@@ -6,10 +6,8 @@ Small listings are made anew.
 Knows items, not where they come from. What it keeps is a cache below HEADWATER_HOME.
 """
 
-import gc
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise, repeat
 from pathlib import Path
@@ -22,6 +20,7 @@ import pyarrow.parquet as pq
 
 from headwater.documents.kinds.base import LINE, Part
 from headwater.files import write_atomic
+from headwater.memory import uncollected
 from headwater.records import SourceItem, digest_of
 from headwater.settings import Settings
 
@@ -89,7 +88,7 @@ def kept(
                     batch = batch.filter(pc.is_in(places, pa.array(known, places.type)))
                     places = batch.column(_PART).indices
                 digests = _bytes(batch.column(_LINE))
-                with _uncollected():
+                with uncollected():
                     found = list(_items(batch))
                 for place, start, end in _runs(places.to_numpy()):
                     items.setdefault(keys[place], []).extend(found[start:end])
@@ -112,9 +111,14 @@ def kept(
     return same, older
 
 
+def is_kept(parts: Mapping[str, Part]) -> bool:
+    """Whether a listing is so large that `keep` keeps it."""
+    return sum(len(part.items) for part in parts.values()) >= FEWEST
+
+
 def keep(name: str, parts: Mapping[str, Part]) -> None:
     """Keep a listing for the next process, where it is large: its parts, and what they are made of."""
-    if sum(len(part.items) for part in parts.values()) < FEWEST:
+    if not is_kept(parts):
         return
     keys = [
         _key(part.facts) + (_lines_key(label, part.rules) if part.rules else "")
@@ -171,20 +175,6 @@ def _items(batch: pa.RecordBatch) -> Iterator[SourceItem]:
     """The items of rows; what many of them hold is in memory once."""
     values = zip(*(_values(batch.column(name), name) for name in SourceItem._fields), strict=True)
     return map(SourceItem._make, values)
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Without the search for cycles: items are in none, and as they get more it looks at all objects
-    again and again.
-    """
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()
 
 
 def _values(column: pa.Array, name: str) -> Iterable[Any]:

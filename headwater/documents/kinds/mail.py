@@ -57,6 +57,11 @@ def list_messages(source: MailSource) -> list[SourceItem]:
     return _remembered.listing(source.name, made_of, lambda: list(_list(source).values()))
 
 
+def forget(source: MailSource) -> None:
+    """Hold the listing in memory no more; the next one is made from what is on the disk."""
+    _remembered.forget(source.name)
+
+
 def read_messages(
     source: MailSource, items: Iterable[SourceItem], max_bytes: int
 ) -> Iterator[tuple[SourceItem, bytes | ReadError]]:

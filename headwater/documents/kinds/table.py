@@ -100,6 +100,11 @@ def list_rows(source: TableSource) -> list[SourceItem]:
     )
 
 
+def forget(source: TableSource) -> None:
+    """Hold the listing in memory no more; the next one is made from what is on the disk."""
+    _remembered.forget(source.name)
+
+
 def read_rows(
     source: TableSource, items: Iterable[SourceItem], max_bytes: int
 ) -> Iterator[tuple[SourceItem, bytes | ReadError]]:

@@ -14,7 +14,13 @@ from headwater.documents.kinds.base import ReadError, Remembered
 from headwater.documents.kinds.rows import Row, etag_of
 from headwater.documents.kinds.table import Columns, TableSource
 from headwater.documents.raw import update_raw
-from headwater.documents.sources import add_source, list_items, listing_digest, read_items
+from headwater.documents.sources import (
+    add_source,
+    forget_items,
+    list_items,
+    listing_digest,
+    read_items,
+)
 from headwater.errors import HeadwaterError
 from headwater.lake import Lake
 from headwater.records import digest_of
@@ -275,6 +281,23 @@ def test_a_large_listing_is_kept_for_the_next_process(tmp_path, monkeypatch):
     kept.write_bytes(kept.read_bytes()[:-9])
     monkeypatch.setattr(table, "_remembered", Remembered())
     assert len(list_items(entry)) == 3 and len(reads) == 2
+
+
+def test_a_large_listing_is_held_until_it_is_done_with(tmp_path, monkeypatch):
+    monkeypatch.setattr(listings, "FEWEST", 3)
+    path = tmp_path / "held.jsonl"
+    jsonl(path, ROWS)
+    entry = source(path, name="held-listing")
+    held = Remembered()
+    monkeypatch.setattr(table, "_remembered", held)
+    first = list_items(entry)
+    monkeypatch.setattr(table, "_list", lambda *_: pytest.fail("the file was read again"))
+    forget_items(entry)
+    assert not held._listings and not held._parts
+    assert list_items(entry) == first
+    monkeypatch.setattr(listings, "FEWEST", 4)
+    forget_items(entry)  # a small one is nowhere else
+    assert list_items(entry) == first and held._listings
 
 
 def test_of_a_pattern_only_the_file_that_changed_is_read_again(tmp_path, monkeypatch):
