@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from headwater.documents.signature import signatures
 from headwater.files import read_json, write_json
 from headwater.lake import Lake, rows_to_table, sole_writer
-from headwater.memory import give_back
+from headwater.memory import give_back, uncollected
 from headwater.records import digest_of
 from headwater.snapshot import Snapshot
 from headwater.tables import SCHEMAS
@@ -75,9 +75,10 @@ def find_duplicates(lake: Lake, threshold: float) -> DuplicateStats:
     before = read_json(memory)
     if before is not None and before["key"] == _key(lake, documents, threshold):
         return DuplicateStats(**before["stats"])
-    rows = _left_out(documents, threshold)
-    give_back()
-    stored = lake.read("duplicates").sort_by("uri").to_pylist()
+    with uncollected():
+        rows = _left_out(documents, threshold)
+        give_back()
+        stored = lake.read("duplicates").sort_by("uri").to_pylist()
     written = stored != rows
     if written:
         lake.overwrite("duplicates", rows_to_table("duplicates", rows))
