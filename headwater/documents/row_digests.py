@@ -34,7 +34,7 @@ def row_digests(rows: pa.Table, columns: Sequence[str], where_given: Sequence[st
     Args:
         where_given: columns that follow as `[name, value]` in rows where they hold something.
     """
-    found = [NONE]
+    found, rows = [NONE], rows.select([*columns, *where_given])
     for start in range(0, len(rows), _BLOCK):
         block = rows.slice(start, _BLOCK).combine_chunks()
         named = _named_already(block, columns, where_given)

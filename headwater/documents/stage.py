@@ -4,6 +4,7 @@ Knows tables and digests, not documents: a stage says for each shard which rows 
 are new; shards without a difference are not written.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
@@ -121,15 +122,32 @@ class ShardWriter:
 
     def _write(self, shard: str, gone: Collection[str], new: pa.Table) -> AddAction | None:
         assert self._stored is not None  # whoever calls has seen to it
-        old = self._stored.partition(shard)
-        if gone:
-            old = chosen_rows(old, gone, but=True)
-        rows = pa.concat_tables([old, new])
-        keys = [name for name in ("uri", "ordinal") if name in rows.column_names]
-        rows = rows.sort_by([(key, "ascending") for key in keys])
-        output = self.output
+        rows, output = _merged(self._stored.partition(shard), gone, new), self.output
         self.digests[shard] = row_digests(rows, output.columns, output.where_given)
         return self.lake.write_file(output.table, shard, rows)
+
+
+def _merged(old: pa.Table, gone: Collection[str], new: pa.Table) -> pa.Table:
+    """The old rows but those of some documents, and new ones, in the order of documents.
+
+    The old rows that stay, which nearly all do, are copied only where they were in another order.
+    """
+    keys = [(key, "ascending") for key in ("uri", "ordinal") if key in old.column_names]
+    new = new.sort_by(keys)
+    held, come = old["uri"].to_pylist(), new["uri"].to_pylist()
+    parts, place = [new.slice(0, 0)], 0
+    for uri in sorted({*come, *gone}):
+        start, first = bisect_left(held, uri, place), bisect_left(come, uri)
+        end = bisect_right(held, uri, start)
+        if end > start and uri not in gone:
+            break  # a document that has old rows and new ones, which may come in between
+        last = bisect_right(come, uri, first)
+        parts += [old.slice(place, start - place), new.slice(first, last - first)]
+        place = end
+    else:
+        if held == sorted(held):
+            return pa.concat_tables([*parts, old.slice(place)])
+    return pa.concat_tables([chosen_rows(old, gone, but=True), new]).sort_by(keys)
 
 
 def quarantined(lake: Lake, stage: str, shards: Sequence[str]) -> dict[str, dict[str, Any]]:
