@@ -5,6 +5,7 @@ Holes are neither read, hashed nor copied, which makes opening a small index 20 
 
 import errno
 import hashlib
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +19,8 @@ BLOCK, _READ = 65_536, 2**20
 #: Files that are read at once.
 THREADS = 2
 
+
+log = logging.getLogger("headwater")
 
 #: What tells that nobody has written to a file since: its number, its size, the time of its last change.
 Stamp = tuple[int, int, int]
@@ -54,10 +57,15 @@ def stamp(path: Path) -> Stamp | None:
 def distrust(path: Path) -> None:
     """Change a file's stamp, so that it is read wherever it would have been believed.
 
-    Its links have the same stamp: it is one file.
+    Its links have the same stamp: it is one file. Who may only read the file cannot; whoever opens what
+    is built upon it finds what it is, as here.
     """
-    if path.is_file():
+    try:
         os.utime(path)
+    except FileNotFoundError:
+        return
+    except PermissionError as error:
+        log.warning("%s is damaged, and cannot be marked so: %s", path, error.strerror)
 
 
 def folder_digests(folder: Path, known: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:

@@ -260,6 +260,18 @@ def test_what_rots_unseen_is_linked_found_when_opened_and_then_believed_no_more(
     store.verify("v2")
 
 
+def test_damage_is_told_by_one_who_may_only_read(store, monkeypatch, caplog):
+    rot(next((store.root / "v1" / "shard").rglob("*.json")))
+
+    def refuse(*_):
+        raise PermissionError(errno.EPERM, "not yours")
+
+    monkeypatch.setattr(os, "utime", refuse)
+    with pytest.raises(IntegrityError, match="damaged"):
+        store.verify("v1")
+    assert "cannot be marked so: not yours" in caplog.text
+
+
 def test_what_rots_unseen_goes_into_no_new_file(tmp_path, monkeypatch):
     monkeypatch.setattr(edge, "EXACT_POINTS", 0)
     store = EdgeStore(tmp_path)
