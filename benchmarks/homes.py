@@ -82,7 +82,7 @@ def build_index(
         points=pa.Table.from_pylist(
             [{"id": point.id, "digest": point.digest} for point in points], schema=POINTS
         ),
-        fetch=lambda numbers, without=frozenset(): (points[number] for number in numbers),
+        fetch=lambda numbers: (points[number] for number in numbers),
     )
     open_store(settings).build(version, contents)
 

@@ -11,7 +11,6 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,12 +108,12 @@ class EdgeStore:
                 if base is not None
                 else None
             )
-            difference = _difference(self._present(base), contents.points)
+            gone, changed = _difference(self._present(base), contents.points)
             copied = Copied({}, {}) if copying is None else copying.result()
             # Asking the engine for all of them takes it seconds.
             listing = beside.submit(_write_list, contents.points, work / LIST)
             try:
-                points = self._fill(work / SHARD, contents, difference)
+                points = self._fill(work / SHARD, contents, gone, changed)
             except Exception:
                 if base is not None:
                     self.verify(base)  # damage that was not looked for may be why
@@ -136,9 +135,7 @@ class EdgeStore:
                 "list": listing.result(),
             }
             write_json(work / MANIFEST, manifest)
-        return BuildStats(
-            points=points, added=len(difference.changed), removed=len(difference.gone)
-        )
+        return BuildStats(points=points, added=len(changed), removed=len(gone))
 
     def open(self, version: str) -> "EdgeIndex":
         """Open a private copy of a version, its digests checked."""
@@ -173,23 +170,30 @@ class EdgeStore:
         _check(version, shard, manifest["files"], folder_digests(shard))
         self._list(version, manifest)
 
-    def _fill(self, folder: Path, contents: Contents, difference: "_Difference") -> int:
-        """Make the shard in a folder, or a new one, hold some contents; gives how many points it has."""
+    def _fill(
+        self, folder: Path, contents: Contents, gone: Sequence[str], changed: Sequence[int]
+    ) -> int:
+        """Make the shard in a folder, or a new one, hold some contents; gives how many points it has.
+
+        Args:
+            gone: ids of the points that it has and shall not have.
+            changed: rows of the contents that it lacks, or has otherwise. All of such a point is written:
+                what the folder has of it may be damaged, and nobody would see.
+        """
         from qdrant_edge import UpdateOperation
 
-        changed, known = difference.changed, difference.known
         shard, since = self._shard(folder, contents), 0
         try:
-            if difference.gone:
-                shard.update(UpdateOperation.delete_points([*map(point_key, difference.gone)]))
+            if gone:
+                shard.update(UpdateOperation.delete_points([*map(point_key, gone)]))
             total = -(-len(changed) // BATCH)
             for rows in track(batches(changed), what="indexing (batches of chunks)", total=total):
                 if since * contents.dimension * 4 >= PART_BYTES:
                     # What is mapped stays in memory until it is closed, so a part at a time.
                     _finish(shard)
                     shard, since = self._shard(folder, contents), 0
-                points = list(contents.fetch(rows, known.intersection(rows)))
-                _update(shard, points)
+                points = [_point(point) for point in contents.fetch(rows)]
+                shard.update(UpdateOperation.upsert_points(points))
                 since += len(rows)
             count = int(shard.info().points_count)
         except BaseException:
@@ -334,35 +338,15 @@ class EdgeIndex:
         return to_hits([(point.score, point.payload or {}) for point in found], limit)
 
 
-@dataclass(frozen=True, slots=True)
-class _Difference:
-    """What a shard has, against what it shall have.
-
-    Attributes:
-        gone: ids of the points that it has and shall not have.
-        changed: rows of the list of points that it lacks, or has otherwise.
-        known: those of them that it has otherwise.
-    """
-
-    gone: list[str]
-    changed: list[int]
-    known: frozenset[int]
-
-
-def _difference(present: pa.Table, wanted: pa.Table) -> _Difference:
-    """Compare the points that a shard has with those that are wanted."""
+def _difference(present: pa.Table, wanted: pa.Table) -> tuple[list[str], list[int]]:
+    """Ids that a shard has and shall not have, and the rows of `wanted` that it lacks or has otherwise."""
     ids, known = wanted["id"].combine_chunks(), present["id"].combine_chunks()
     at = pc.index_in(ids, value_set=known)
     stands = pc.equal(present["digest"].take(at), wanted["digest"]).fill_null(False)
-    changed = np.flatnonzero(~stands.to_numpy())
-    has = pc.is_valid(at).to_numpy(zero_copy_only=False)
+    changed: list[int] = np.flatnonzero(~stands.to_numpy()).tolist()
     gone = np.ones(len(known), bool)
     gone[at.drop_null().to_numpy()] = False
-    return _Difference(
-        gone=known.filter(pa.array(gone)).to_pylist(),
-        changed=changed.tolist(),
-        known=frozenset(changed[has[changed]].tolist()),
-    )
+    return known.filter(pa.array(gone)).to_pylist(), changed
 
 
 def _write_list(points: pa.Table, path: Path) -> str:
@@ -370,25 +354,6 @@ def _write_list(points: pa.Table, path: Path) -> str:
     # Digests are half as large when they are packed, which takes longer than to write and read them.
     pq.write_table(points, path, compression="none", use_dictionary=False, write_statistics=False)
     return digest_file(path)
-
-
-def _update(shard: "EdgeShard", points: Sequence[Point]) -> None:
-    """Write points; the vector of one that comes without is the one that the shard has."""
-    from qdrant_edge import UpdateOperation
-
-    keys: list[Any] = [point_key(point.id) for point in points if point.vector is None]
-    records = shard.retrieve(keys, with_payload=False, with_vector=[DENSE]) if keys else []
-    vectors: dict[str, Any] = {}
-    for record in records:
-        named = record.vector
-        assert isinstance(named, dict)  # every point has its vectors by name
-        vectors[str(record.id)] = named[DENSE]
-    if lost := [key for key in keys if key not in vectors]:
-        raise IntegrityError(
-            f"The index lacks {len(lost)} points that its list has.",
-            mend="Run the build again; if it persists, remove the earlier versions.",
-        )
-    shard.update(UpdateOperation.upsert_points([_point(point, vectors) for point in points]))
 
 
 def _finish(shard: "EdgeShard") -> None:
@@ -400,14 +365,16 @@ def _finish(shard: "EdgeShard") -> None:
         shard.close()
 
 
-def _point(point: Point, vectors: Mapping[str, Any]) -> Any:
+def _point(point: Point) -> Any:
     from qdrant_edge import Point as EdgePoint
     from qdrant_edge import SparseVector
 
-    key = point_key(point.id)
-    dense = vectors[key] if point.vector is None else point.vector.tolist()
     sparse = SparseVector(*bm25.document_weights(point.payload))
-    return EdgePoint(key, {DENSE: dense, SPARSE: sparse}, {**point.payload, "digest": point.digest})
+    return EdgePoint(
+        point_key(point.id),
+        {DENSE: point.vector.tolist(), SPARSE: sparse},
+        {**point.payload, "digest": point.digest},
+    )
 
 
 def _is_shared(shard: Path) -> Callable[[str], bool]:

@@ -4,7 +4,7 @@ A version is the digest of all that it holds, so the same corpus is never publis
 """
 
 import logging
-from collections.abc import Collection, Iterator, Sequence, Set
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +37,6 @@ STAGE_VERSION = "index/2"
 KEEP_VERSIONS = 5
 
 Vectors = npt.NDArray[np.float32]
-Mask = npt.NDArray[np.bool_]
 log = logging.getLogger("headwater")
 
 
@@ -152,34 +151,28 @@ class _Source:
 
     def contents(self) -> Contents:
         """All points, as a store takes them."""
-        vector = next(self.fetch([0])).vector
-        assert vector is not None  # none was left out
-        return Contents(len(vector), self.points, self.fetch, self.made_with)
+        dimension = len(next(self.fetch([0])).vector)
+        return Contents(dimension, self.points, self.fetch, self.made_with)
 
-    def fetch(self, rows: Sequence[int], without: Set[int] = frozenset()) -> Iterator[Point]:
-        """As `store.Fetch` says; the next shards are read meanwhile."""
+    def fetch(self, rows: Sequence[int]) -> Iterator[Point]:
+        """The points of some rows of `points`, in their order; the next shards are read meanwhile."""
         numbers = np.asarray(rows)
         of = np.searchsorted(self._ends, numbers, side="right")
         groups = np.split(numbers, np.flatnonzero(np.diff(of)) + 1)
         shards = [self._shards[number] for number in of[np.flatnonzero(np.diff(of, prepend=-1))]]
         wanted = {
-            shard: (self.points.take(group), np.isin(group, list(without), invert=True))
-            for shard, group in zip(shards, groups, strict=True)
+            shard: self.points.take(group) for shard, group in zip(shards, groups, strict=True)
         }
-        for _, (shard, found) in read_ahead(
-            lambda shard: self._read(shard, *wanted[shard]), wanted
-        ):
+        for _, (shard, found) in read_ahead(lambda shard: self._read(shard, wanted[shard]), wanted):
             self._loaded = shard
-            yield from shard.points(*wanted[shard.shard], *found)
+            yield from shard.points(wanted[shard.shard], *found)
 
-    def _read(
-        self, name: str, wanted: pa.Table, vectors: Mask
-    ) -> "tuple[_Shard, tuple[pa.Table, Vectors]]":
-        """A shard, some of its chunks, and the vectors of some of these."""
+    def _read(self, name: str, wanted: pa.Table) -> "tuple[_Shard, tuple[pa.Table, Vectors]]":
+        """A shard, and some of its chunks with their vectors."""
         shard = self._loaded
         if shard is None or shard.shard != name:
             shard = _Shard(name, self._chunks, self._vectors, self._model)
-        return shard, shard.rows(wanted, vectors)
+        return shard, shard.rows(wanted)
 
 
 class _Shard:
@@ -194,29 +187,26 @@ class _Shard:
         self._unread = list(vectors.files.get(shard, ()))
         self._vectors: list[tuple[pa.Array, Vectors]] = []
 
-    def rows(self, wanted: pa.Table, vectors: Mask) -> tuple[pa.Table, Vectors]:
-        """Some of its chunks, and a vector for each of them that has one in `vectors`."""
+    def rows(self, wanted: pa.Table) -> tuple[pa.Table, Vectors]:
+        """Some of its chunks, and a vector for each."""
         chunks = self._chunks.take(pc.index_in(wanted["id"], value_set=self._ids))
-        named = chunks["embed_digest"].filter(pa.array(vectors)).combine_chunks()
-        return chunks, self._vectors_of(named)
+        return chunks, self._vectors_of(chunks["embed_digest"].combine_chunks())
 
     @staticmethod
-    def points(wanted: pa.Table, has: Mask, chunks: pa.Table, vectors: Vectors) -> Iterator[Point]:
-        """Chunks as points, those that have one with their vectors."""
-        digests, each = wanted["digest"].to_pylist(), iter(vectors)
-        for chunk, digest, with_vector in zip(chunks.to_pylist(), digests, has, strict=True):
+    def points(wanted: pa.Table, chunks: pa.Table, vectors: Vectors) -> Iterator[Point]:
+        """Chunks with their vectors as points."""
+        digests = wanted["digest"].to_pylist()
+        for chunk, digest, vector in zip(chunks.to_pylist(), digests, vectors, strict=True):
             yield Point(
                 id=chunk["id"],
                 digest=digest,
-                vector=next(each) if with_vector else None,
+                vector=vector,
                 payload={name: chunk[name] for name in HIT_FIELDS},
             )
 
     def _vectors_of(self, digests: pa.Array) -> Vectors:
         """The vectors of some texts, a row each."""
         found: list[Vector | None] = [None] * len(digests)
-        if not found:
-            return np.empty((0, 0), np.float32)
         for known, vectors in self._read():
             places = pc.index_in(digests, value_set=known).to_pylist()
             for number, at in enumerate(places):

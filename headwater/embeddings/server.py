@@ -213,7 +213,6 @@ class ServerIndex:
 def _point(point: Point) -> "PointStruct":
     from qdrant_client.models import PointStruct, SparseVector
 
-    assert point.vector is not None  # none was left out
     indices, values = bm25.document_weights(point.payload)
     return PointStruct(
         id=point_key(point.id),

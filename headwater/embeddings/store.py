@@ -3,7 +3,7 @@
 Knows no backend but by name: Qdrant Edge in process (`edge`), a Qdrant server (`server`).
 """
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
@@ -39,20 +39,12 @@ class Point:
     """A chunk in an index: its unit vector, and the payload that answers are made from.
 
     `digest` names everything that is stored. `payload` holds the fields of `Hit` but the score.
-    `vector` is None where the store said that it has it.
     """
 
     id: str
     digest: str
-    vector: Vector | None
+    vector: Vector
     payload: Mapping[str, Any]
-
-
-class Fetch(Protocol):
-    """Gives the points of some rows of a list of points, in their order."""
-
-    def __call__(self, rows: Sequence[int], /, without: Set[int] = frozenset()) -> Iterator[Point]:
-        """Those of the rows in `without` have no vector."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +54,15 @@ class Contents:
     Attributes:
         dimension: of the vectors.
         points: `id` and `digest` of each point, as `POINTS` has them.
-        fetch: yields the points of some rows of `points`; a build that starts from an earlier version
-            asks for those alone that differ, and for no vector that this version has: points of one id
-            have one vector.
+        fetch: yields the points of some rows of `points`, in their order; a build that starts from an
+            earlier version asks for those alone that differ.
         made_with: names what points depend on besides. A version that is made with something else has
             none of these points, whatever their digests.
     """
 
     dimension: int
     points: pa.Table
-    fetch: Fetch
+    fetch: Callable[[Sequence[int]], Iterator[Point]]
     made_with: str = ""
 
 

@@ -1,7 +1,7 @@
 """A small corpus and an encoder that needs no model."""
 
 import hashlib
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -99,7 +99,7 @@ def contents(rows: Sequence[dict]) -> Contents:
         for row in rows
     ]
 
-    def fetch(rows: Sequence[int], without: Set[int] = frozenset()) -> Iterator[Point]:
+    def fetch(rows: Sequence[int]) -> Iterator[Point]:
         return (points[row] for row in rows)
 
     listed = [{"id": point.id, "digest": point.digest} for point in points]

@@ -31,7 +31,7 @@ from tests.embeddings.examples import contents, corpus
 store.BATCH = 2
 good = contents(corpus())
 
-def slow(ids, without):
+def slow(ids):
     yield from good.fetch(ids)
     print("batch", flush=True)
     time.sleep(60 if ids[0] == 4 else 0)
@@ -108,7 +108,7 @@ def test_deleted_points_do_not_count_in_word_frequencies(tmp_path):
     def points(chunks: list[dict]) -> Contents:
         small = contents(chunks)
 
-        def fetch(ids, without=frozenset()) -> Iterator[Point]:
+        def fetch(ids) -> Iterator[Point]:
             return (replace(point, vector=vectors[point.id]) for point in small.fetch(ids))
 
         return replace(small, dimension=8192, fetch=fetch)
@@ -191,7 +191,7 @@ def wide(count: int, *, edited: int = 0) -> Contents:
     ]
     listed = [{"id": point.id, "digest": point.digest} for point in points]
     table = pa.Table.from_pylist(listed, schema=POINTS)
-    return Contents(WIDE, table, lambda rows, without=(): (points[row] for row in rows))
+    return Contents(WIDE, table, lambda rows: (points[row] for row in rows))
 
 
 def test_a_large_index_is_built_in_parts_and_shares_what_is_never_written(tmp_path, monkeypatch):

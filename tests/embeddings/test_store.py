@@ -185,7 +185,7 @@ def test_a_version_is_built_once(store):
 def test_a_failed_build_publishes_nothing(store):
     good = contents(corpus())
 
-    def fail(ids, without=frozenset()) -> Iterator[Point]:
+    def fail(ids) -> Iterator[Point]:
         yield from list(good.fetch(ids))[:3]
         raise RuntimeError("the lake is gone")
 
