@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from headwater.memory import give_back, uncollected
+from headwater.memory import uncollected
 
 #: Frees Arrow's memory and the C library's, and says how many MB stay resident before and after.
 FREED = """
@@ -42,4 +42,3 @@ def test_the_collector_rests_and_is_as_it_was():
     with pytest.raises(RuntimeError), uncollected():
         raise RuntimeError
     assert gc.isenabled()
-    give_back()

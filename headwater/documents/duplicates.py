@@ -153,7 +153,7 @@ def resolve(documents: pa.Table, threshold: float) -> list[dict[str, Any]]:
     # One for each text: exact duplicates need no comparing.
     texts = _numbered(documents["folded_digest"].take(order))
     _, leads = np.unique(texts, return_index=True)
-    give_back()
+    give_back()  # what numbered them is as large as the signatures
     signed = signatures(documents["signature"])[order.to_numpy()[leads]]
     survivor, cluster = _survivors(signed, threshold)
     alike = _agreement(signed, np.arange(len(leads)), survivor)

@@ -146,8 +146,7 @@ def update_raw(
     """
     if "raw_documents" in lake.holds():
         return as_it_stands(lake, OUTPUT, shards)
-    with uncollected():
-        listing = _by_shard(((source, list_items(source)) for source in sources), n_shards)
+    listing = _by_shard(((source, list_items(source)) for source in sources), n_shards)
     for source in sources:
         forget_items(source)  # what is done with here need be nowhere
     listed = Counter[str]()

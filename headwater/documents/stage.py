@@ -130,23 +130,26 @@ class ShardWriter:
 def _merged(old: pa.Table, gone: Collection[str], new: pa.Table) -> pa.Table:
     """The old rows but those of some documents, and new ones, in the order of documents.
 
-    The old rows that stay, which nearly all do, are copied only where they were in another order.
+    Old rows that stay are not copied where they were in that order: the new ones are put between runs
+    of them.
     """
     keys = [(key, "ascending") for key in ("uri", "ordinal") if key in old.column_names]
     new = new.sort_by(keys)
     held, come = old["uri"].to_pylist(), new["uri"].to_pylist()
-    parts, place = [new.slice(0, 0)], 0
+    parts, place, done = list[pa.Table](), 0, 0
     for uri in sorted({*come, *gone}):
-        start, first = bisect_left(held, uri, place), bisect_left(come, uri)
+        start = bisect_left(held, uri, place)
         end = bisect_right(held, uri, start)
         if end > start and uri not in gone:
             break  # a document that has old rows and new ones, which may come in between
-        last = bisect_right(come, uri, first)
-        parts += [old.slice(place, start - place), new.slice(first, last - first)]
+        if start > place:
+            first = bisect_left(come, uri, done)
+            parts += [new.slice(done, first - done), old.slice(place, start - place)]
+            done = first
         place = end
     else:
         if held == sorted(held):
-            return pa.concat_tables([*parts, old.slice(place)])
+            return pa.concat_tables([*parts, new.slice(done), old.slice(place)])
     return pa.concat_tables([chosen_rows(old, gone, but=True), new]).sort_by(keys)
 
 

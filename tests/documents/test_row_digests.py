@@ -55,7 +55,7 @@ def test_a_set_has_the_name_of_its_sorted_digests(count, monkeypatch):
     assert name_of('v"1"', array) == digest_of('v"1"', sorted(digests))
 
 
-def test_digests_that_begin_alike_are_in_order(monkeypatch):
+def test_digests_that_begin_alike_are_in_order():
     digests = [f"{'ab' * 8}{number:048x}" for number in (3, 1, 2)] + ["00" * 32, "ff" * 32]
     array = hex_digests(pa.chunked_array([digests[:2], digests[2:]], pa.string()))
     assert in_hexadecimal(array) == digests

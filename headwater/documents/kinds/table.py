@@ -29,6 +29,7 @@ from headwater.documents.kinds.rows import (
     vanished,
 )
 from headwater.errors import HeadwaterError
+from headwater.memory import uncollected
 from headwater.records import SourceItem
 
 #: Suffixes of tables, and how they are read.
@@ -150,7 +151,8 @@ def _list(
     if source.form != "jsonl":
         return listed(source, ((row, item_of(source, row)) for row in _rows(source, [file]))), b""
     try:
-        return jsonl.listed(source, file, MAX_LINE_BYTES, was)
+        with uncollected():
+            return jsonl.listed(source, file, MAX_LINE_BYTES, was)
     except OSError as error:
         raise _unreadable(source, file, str(error)) from error
 
