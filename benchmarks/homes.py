@@ -14,12 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-import pyarrow as pa
-
 from headwater.base_model import prepare
 from headwater.embeddings.encoder import Encoder, model_digest
 from headwater.embeddings.retrieve import RetrievalSettings
-from headwater.embeddings.store import POINTS, Contents, Point, open_store
+from headwater.embeddings.store import Contents, Point, open_store, point_list
 from headwater.guardrails.policy import GuardPolicy, keep_policy, load_policy
 from headwater.records import Prompt, digest_of
 from headwater.release import manifest, pointer
@@ -74,14 +72,12 @@ def build_index(
     """Publish an index version of these payloads."""
     vectors = encoder.encode([f"{row['heading']}\n{row['text']}" for row in rows])
     points = [
-        Point(id=str(row["id"]), digest=digest_of(row), vector=vector, payload=dict(row))
+        Point(id=digest_of(row["id"]), digest=digest_of(row), vector=vector, payload=dict(row))
         for row, vector in zip(rows, vectors, strict=True)
     ]
     contents = Contents(
         dimension=encoder.dimension,
-        points=pa.Table.from_pylist(
-            [{"id": point.id, "digest": point.digest} for point in points], schema=POINTS
-        ),
+        points=point_list(points),
         fetch=lambda numbers: (points[number] for number in numbers),
     )
     open_store(settings).build(version, contents)

@@ -7,13 +7,26 @@ engine writes and reads the same files, and takes several times as long for a sh
 import json
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 from uuid import uuid4
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake.transaction import AddAction
+
+#: Bytes from which it is looked at whether a column gets smaller, and of what is looked at.
+_LARGE, _SAMPLE = 2**16, 2**14
+#: Rows of a row group where a table has vectors, of which some are read: a model's take a kilobyte or
+#: two each. To read them all takes a sixth longer so.
+_GROUP = 128
+
+_LZ4 = pa.Codec("lz4_raw")
+
+Rows = npt.NDArray[np.int64]
 
 
 def write_partition_file(folder: Path, column: str, key: str, rows: pa.Table) -> AddAction:
@@ -28,14 +41,17 @@ def write_partition_file(folder: Path, column: str, key: str, rows: pa.Table) ->
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     stored = rows.drop_columns([column])
+    codecs = _compression(stored)
     # Bounds of texts and digests skip nothing, and nearly no value is there twice in a file.
-    pq.write_table(
-        stored,
-        path,
-        compression=_compression(stored.schema),
-        use_dictionary=False,
-        write_statistics=False,
-    )
+    with pa.OSFile(str(path), "wb") as file:  # a path would be looked up as of any file system
+        pq.write_table(
+            stored,
+            file,
+            compression=codecs,
+            use_dictionary=False,
+            write_statistics=False,
+            row_group_size=_GROUP if _has_vectors(stored.schema) else None,
+        )
     status = path.stat()
     return AddAction(
         path=name,
@@ -47,12 +63,39 @@ def write_partition_file(folder: Path, column: str, key: str, rows: pa.Table) ->
     )
 
 
-def _compression(schema: pa.Schema) -> dict[str, str]:
-    """The codec of each column of a file: a quick one, since an edit writes a shard anew, and none for a
-    model's vectors, which hardly get smaller and are read and written twice as fast without.
+def _compression(rows: pa.Table) -> dict[str, str]:
+    """The codec of each column of a file: a quick one, or none where it saves less than half, as of prose,
+    of digests and of a model's vectors: an edit writes a shard anew, and most of that would be spent on
+    making it somewhat smaller.
     """
-    leaves = (leaf for field in schema for leaf in _leaves(field.name, field.type))
-    return {path: "none" if pa.types.is_floating(kind) else "lz4" for path, kind in leaves}
+    codecs = {}
+    for field in rows.schema:
+        for path, kind in _leaves(field.name, field.type):
+            codecs[path] = "none" if pa.types.is_floating(kind) else "lz4"
+        if _is_text(field.type) and not _halves(rows[field.name]):
+            codecs[field.name] = "none"
+    return codecs
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    checks = (pa.types.is_string, pa.types.is_large_string)
+    return any(check(kind) for check in (*checks, pa.types.is_binary, pa.types.is_large_binary))
+
+
+def _halves(column: pa.ChunkedArray) -> bool:
+    """Whether what is in the middle of a column gets half as large; of a small one it always may."""
+    if not column.num_chunks:
+        return True
+    _, _, values = max(column.chunks, key=len).buffers()
+    if values is None or values.size < _LARGE:
+        return True
+    sample = values.slice(values.size // 2, _SAMPLE)
+    return 2 * len(_LZ4.compress(sample)) <= len(sample)
+
+
+def _has_vectors(schema: pa.Schema) -> bool:
+    leaves = (kind for field in schema for _, kind in _leaves(field.name, field.type))
+    return any(map(pa.types.is_floating, leaves))
 
 
 def _leaves(path: str, kind: pa.DataType) -> Iterator[tuple[str, pa.DataType]]:
@@ -73,17 +116,47 @@ def read_partition_file(path: Path, schema: pa.Schema, column: str | None, key: 
     Args:
         column: that the table is partitioned by, with the value `key` in these rows.
     """
-    # By this thread alone: whoever reads several files has threads of its own.
-    with pq.ParquetFile(path, pre_buffer=False) as file:
-        stored = set(file.schema_arrow.names)
-        count = file.metadata.num_rows
-        rows = file.read([name for name in schema.names if name in stored], use_threads=False)
+    with _opened(path) as file:
+        rows = file.read(schema.names, use_threads=False)  # those that it has
+    return _as_asked(rows, schema, column, key)
+
+
+def read_around(
+    path: Path, schema: pa.Schema, column: str | None, key: str, wanted: Rows
+) -> tuple[Rows, pa.Table]:
+    """Some rows of a data file, as `read_partition_file` gives them, and those that are read with them.
+
+    Args:
+        wanted: numbers of rows, at least one.
+
+    Returns:
+        The numbers of the rows that were read, in order, and the rows.
+    """
+    with _opened(path) as file:
+        of_group = [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)]
+        ends = np.cumsum(of_group)
+        groups = np.unique(np.searchsorted(ends, wanted, side="right"))
+        rows = file.read_row_groups(groups.tolist(), schema.names, use_threads=False)
+    numbers = [np.arange(ends[group] - of_group[group], ends[group]) for group in groups]
+    return np.concatenate(numbers), _as_asked(rows, schema, column, key)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[pq.ParquetFile]:
+    """To be read by this thread alone: whoever reads several files has threads of its own."""
+    with pa.OSFile(str(path)) as data, pq.ParquetFile(data, pre_buffer=False) as file:
+        yield file
+
+
+def _as_asked(rows: pa.Table, schema: pa.Schema, column: str | None, key: str) -> pa.Table:
+    """Rows of a partition with the columns that are asked for."""
 
     def values(field: pa.Field) -> pa.Array | pa.ChunkedArray:
         if field.name == column:
-            return pa.repeat(pa.scalar(key, field.type), count)
-        if field.name in stored:
-            return rows[field.name].cast(field.type)
-        return pa.nulls(count, field.type)  # written before the column was
+            return pa.repeat(pa.scalar(key, field.type), len(rows))
+        if field.name in rows.column_names:
+            found = rows[field.name]
+            return found if found.type == field.type else found.cast(field.type)
+        return pa.nulls(len(rows), field.type)  # written before the column was
 
     return pa.table([values(field) for field in schema], schema=schema)

@@ -183,7 +183,7 @@ class Lake:
         """
         if not rows.num_rows:
             return None
-        typed = rows.cast(SCHEMAS[name])
+        typed = rows if rows.schema.equals(SCHEMAS[name]) else rows.cast(SCHEMAS[name])
         return write_partition_file(self.path(name), PARTITIONED[name], key, typed)
 
     def replace_by(self, name: str, files: Mapping[str, AddAction | None]) -> int:

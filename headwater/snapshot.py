@@ -4,7 +4,7 @@ Knows data files and their rows; how versions come to be is the lake's.
 """
 
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -12,8 +12,10 @@ from urllib.parse import unquote
 
 import deltalake
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from headwater.data_files import read_partition_file
+from headwater.data_files import Rows, read_around, read_partition_file
+from headwater.fresh import FRESH
 from headwater.tables import PARTITIONED, SCHEMAS
 
 R = TypeVar("R")
@@ -59,10 +61,18 @@ class Snapshot:
     ) -> pa.Table:
         """The rows of some data files of one partition."""
         schema, column = schema_of(self.name, columns), PARTITIONED.get(self.name)
-        found = (
+        found = [
             read_partition_file(self._folder / unquote(path), schema, column, key) for path in files
-        )
-        return pa.concat_tables([schema.empty_table(), *found])
+        ]
+        return found[0] if len(found) == 1 else pa.concat_tables([schema.empty_table(), *found])
+
+    def around(
+        self, key: str, file: str, rows: Rows, columns: Sequence[str]
+    ) -> tuple[Rows, pa.Table]:
+        """Some rows of a data file, by their numbers, and what is read with them (`read_around`)."""
+        path = self._folder / unquote(file)
+        schema = schema_of(self.name, columns)
+        return read_around(path, schema, PARTITIONED.get(self.name), key, rows)
 
     def earlier(self, key: str, files: Iterable[str], columns: Sequence[str]) -> pa.Table | None:
         """The rows of one partition as these data files of another version have them.
@@ -82,6 +92,85 @@ class Snapshot:
         The next ones are read while the caller is at work on one.
         """
         return read_ahead(lambda key: self.partition(key, columns), keys)
+
+    def chosen(
+        self, key: str, column: str, values: Collection[str], columns: Sequence[str]
+    ) -> pa.Table:
+        """The rows of a partition with these values in a column, in order.
+
+        Args:
+            column: names rows, or all rows of a document.
+        """
+        found = self.fresh(key, column, values, columns)
+        if found is None:
+            rows = self.partition(key, list(dict.fromkeys([*columns, column])))
+            mine = pc.is_in(rows[column], value_set=pa.array(list(values), pa.string()))
+            found = rows.filter(mine).select(list(columns))
+        return found
+
+    def fresh(
+        self, key: str, column: str, values: Collection[str], columns: Sequence[str]
+    ) -> pa.Table | None:
+        """As `chosen`, from memory; None where this process did not write all of them a moment ago."""
+        names = self.files.get(key, ())
+        if len(names) != 1:
+            return None
+        found = FRESH.chosen(file_name(names[0]), column, values, columns)
+        return None if found is None else found.cast(schema_of(self.name, columns))
+
+    def touched(self, key: str, files: Sequence[str]) -> set[str] | None:
+        """URIs of the documents of a partition that may have other rows than when it had these files.
+
+        None where this process did not write what came since a moment ago.
+        """
+        found, now = set[str](), self.files.get(key, [])
+        while now != list(files):
+            step = FRESH.step(file_name(now[0])) if len(now) == 1 else None
+            if step is None:
+                return None
+            found |= step.touched()
+            now = step.base
+        return found
+
+    def partly(
+        self, keys: Iterable[str], columns: Sequence[str], more: Sequence[str]
+    ) -> Iterator[tuple[str, "Partly"]]:
+        """As `partitions`, of rows of which more is needed for some that are yet to be told."""
+        return read_ahead(lambda key: Partly(self, key, columns, more), keys)
+
+
+class Partly:
+    """A partition of which some columns are needed of all rows, and more of some documents.
+
+    Attributes:
+        rows: the columns that are needed of all.
+    """
+
+    def __init__(
+        self, snapshot: Snapshot, key: str, columns: Sequence[str], more: Sequence[str]
+    ) -> None:
+        self._snapshot, self._key, self._all = snapshot, key, [*columns, *more]
+        files = snapshot.files.get(key, ())
+        # What changed since this process wrote the file is most likely what it wrote.
+        fresh = len(files) == 1 and FRESH.step(file_name(files[0])) is not None
+        self._whole = None if fresh else snapshot.partition(key, self._all)
+        self.rows = (
+            snapshot.partition(key, columns)
+            if self._whole is None
+            else self._whole.select(list(columns))
+        )
+
+    def of(self, uris: Collection[str]) -> pa.Table:
+        """All columns of some documents."""
+        if self._whole is None:
+            return self._snapshot.chosen(self._key, "uri", uris, self._all)
+        mine = pc.is_in(self._whole["uri"], value_set=pa.array(list(uris), pa.string()))
+        return self._whole.filter(mine)
+
+
+def file_name(path: str) -> str:
+    """The name of a data file, as a version of its table has its path: of no other file."""
+    return unquote(path).rpartition("/")[2]
 
 
 def read_ahead(

@@ -12,6 +12,7 @@ from functools import cache, partial
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from headwater.documents.clean import RECORD, records_of
@@ -29,6 +30,7 @@ from headwater.documents.stage import (
     StageStats,
     as_it_stands,
     at_rest,
+    made_from,
     stage_stats,
     with_retired,
 )
@@ -38,6 +40,7 @@ from headwater.executors.inline import Inline
 from headwater.lake import Lake, chosen_rows, rows_to_table, writer_of_shards
 from headwater.progress import track
 from headwater.records import Chunk, CleanDocument, digest_of
+from headwater.snapshot import read_ahead
 from headwater.tables import SCHEMAS
 
 STAGE_VERSION = "chunk/1"
@@ -50,6 +53,9 @@ OUTPUT = Output(
     where_given=("access",),
 )
 _CHUNK = [field.name for field in fields(Chunk)]
+#: Columns of documents that tell which are to be split, and those that it takes besides.
+_NAMED = ["uri", "digest", "licence", "access"]
+_TEXT = [name for name in RECORD if name not in _NAMED]
 #: A document, and the digest of what its chunks are made from.
 Unsplit = tuple[CleanDocument, str]
 
@@ -120,27 +126,32 @@ def shard_documents(
     )
     left_out = left_out_by_shard(lake, shards)
     named = {shard: digest_of(sorted(uris)) for shard, uris in left_out.items()}
-    rest = Rest(lake, ["document_shards"], ["clean_documents"], how.version, named)
+    rest = Rest(lake, ["document_shards"], ["clean_documents"], how.version, named, recall=True)
     counts = {shard: ShardCounts(**(rest.counts(shard) or {})) for shard in shards}
     awake = [shard for shard in shards if rest.counts(shard) is None]
-    writer = ShardWriter(lake, OUTPUT)
+    writer, named_by = ShardWriter(lake, OUTPUT), partial(_input_digests, how.version)
 
     def works() -> Iterator[tuple[_Work, list[list[Unsplit]]]]:
         """Shards with documents to split, with these in blocks; the other shards are finished."""
         # With the texts, ahead: a shard that is awake has nearly always something to split.
-        documents = lake.snapshot("clean_documents").partitions(awake, RECORD)
-        stored = lake.snapshot("document_shards").partitions(awake, ["uri", "input_digest"])
-        both = zip(documents, stored, strict=True)
-        for (shard, rows), (_, held) in track(both, what="splitting documents", total=len(awake)):
+        documents, stored = lake.snapshot("clean_documents"), lake.snapshot("document_shards")
+
+        def split(shard: str) -> dict[str, str]:
+            """What the stored chunks of each document were made from."""
+            rows = _first_chunks(stored.partition(shard, ["uri", "input_digest"]))
+            digests = rows["input_digest"].to_pylist()
+            return dict(zip(rows["uri"].to_pylist(), digests, strict=True))
+
+        both = zip(documents.partly(awake, _NAMED, _TEXT), read_ahead(split, awake), strict=True)
+        for (shard, found), (_, have) in track(both, what="splitting documents", total=len(awake)):
             out = left_out.get(shard, set())
-            named = rows.select(["uri", "digest", "licence", "access"])
-            want = _input_digests(how.version, chosen_rows(named, out, but=True))
-            have = dict(zip(held["uri"].to_pylist(), held["input_digest"].to_pylist(), strict=True))
+            rows = chosen_rows(found.rows, out, but=True)
+            want = made_from(rows, have, rest.touched(shard, documents, stored), named_by)
             keep = {uri for uri in want if have.get(uri) == want[uri]}
             changed = sorted(want.keys() - keep)
             work = _Work(shard, want, changed, gone=have.keys() - keep)
             if changed:
-                yield work, _blocks(rows, work, apart=executor.apart)
+                yield work, _blocks(found.of(changed), work, apart=executor.apart)
             else:
                 finish(work, [])
 
@@ -163,6 +174,12 @@ def shard_documents(
     return _with_chunks(lake, stats)
 
 
+def _first_chunks(chunks: pa.Table) -> pa.Table:
+    """A row for each document that has chunks."""
+    codes = chunks["uri"].combine_chunks().dictionary_encode().indices.to_numpy()
+    return chunks.take(pa.array(np.unique(codes, return_index=True)[1]))
+
+
 def _input_digests(version: str, documents: pa.Table) -> dict[str, str]:
     """What the chunks of each document are made from, as `digest_of` names it, by URI."""
     facts: list[Any] = []
@@ -176,9 +193,7 @@ def _input_digests(version: str, documents: pa.Table) -> dict[str, str]:
 
 def _blocks(documents: pa.Table, work: _Work, *, apart: bool) -> list[list[Unsplit]]:
     """The changed documents of a shard: all together, or a task's worth each."""
-    unsplit = [
-        (document, work.want[document.uri]) for document in records_of(documents, work.changed)
-    ]
+    unsplit = [(document, work.want[document.uri]) for document in records_of(documents)]
     if not apart:
         return [unsplit]
     return list(

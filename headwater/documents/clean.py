@@ -8,7 +8,7 @@ computed here, once for each changed document; which of them stays is not known 
 """
 
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache, partial
 from itertools import islice
@@ -42,6 +42,7 @@ from headwater.documents.stage import (
     StageStats,
     as_it_stands,
     at_rest,
+    made_from,
     quarantined,
     stage_stats,
     with_retired,
@@ -171,7 +172,8 @@ def clean_documents(
     made_with = [versions, max_text_chars, quality_filter, limits.digest, program]
     made_with += [*looked_for, *chosen]
     of_shard = {shard: name_of(entries) for shard, entries in left_out.items()}
-    rest = Rest(lake, ["clean_documents", "quarantine"], ["raw_documents"], made_with, of_shard)
+    tables = ["clean_documents", "quarantine"]
+    rest = Rest(lake, tables, ["raw_documents"], made_with, of_shard, recall=True)
     counts = {shard: ShardCounts(**(rest.counts(shard) or {})) for shard in shards}
     awake = [shard for shard in shards if rest.counts(shard) is None]
     in_quarantine = {
@@ -187,19 +189,25 @@ def clean_documents(
     writer = ShardWriter(lake, OUTPUT)
     rejected: list[dict[str, Any]] = []
 
+    def named(rows: pa.Table) -> dict[str, str]:
+        return _input_digests(rows, how, chosen)
+
     def works() -> Iterator[tuple[_Work, list[list[dict[str, Any]]]]]:
         """Shards with documents to make, with these in blocks; the other shards are finished."""
         # With the bytes, ahead: a shard that is awake has nearly always something to make.
-        raw = lake.snapshot("raw_documents").partitions(awake, [*_LIGHT, "access", "content"])
-        stored = lake.snapshot("clean_documents").partitions(
-            awake, _STORED if left_out else ["uri", "input_digest"]
+        raw, stored = lake.snapshot("raw_documents"), lake.snapshot("clean_documents")
+        both = zip(
+            raw.partly(awake, [*_LIGHT, "access"], ["content"]),
+            stored.partitions(awake, _STORED if left_out else ["uri", "input_digest"]),
+            strict=True,
         )
-        both = zip(raw, stored, strict=True)
-        for (shard, rows), (_, table) in track(both, what="parsing documents", total=len(awake)):
-            digests = _input_digests(rows, how, chosen)
+        for (shard, found), (_, table) in track(both, what="parsing documents", total=len(awake)):
+            rows = found.rows
             held = dict(
                 zip(table["uri"].to_pylist(), table["input_digest"].to_pylist(), strict=True)
             )
+            touched = rest.touched(shard, raw, stored)
+            digests = made_from(rows, held, touched, named)
             entries = left_out.get(shard, ())
             out = refusals(table, entries)
             work = _compare(shard, digests, held, in_quarantine, limits, entries=entries, out=out)
@@ -207,7 +215,7 @@ def clean_documents(
                 told = {row["uri"]: row for row in rows.select(["uri", *_TOLD]).to_pylist()}
                 work.refused = [row | told[row["uri"]] for row in work.refused]
             if work.changed:
-                yield work, _blocks(rows, work, apart=executor.apart)
+                yield work, _blocks(found.of(work.changed), work, apart=executor.apart)
             else:
                 finish(work, [])
 
@@ -365,7 +373,7 @@ def _refusal_digest(input_digest: str, reason: str, limits: ParserLimits) -> str
 
 def _blocks(documents: pa.Table, work: _Work, *, apart: bool) -> list[list[dict[str, Any]]]:
     """The changed documents of a shard with their bytes: all together, or a task's worth each."""
-    rows = chosen_rows(documents, work.changed).to_pylist()
+    rows = documents.to_pylist()
     for row in rows:
         row["input_digest"] = work.changed[row["uri"]]
     if not apart:
@@ -525,11 +533,10 @@ def _identifier() -> Any:
     return LanguageIdentifier.from_model_file(MODEL_FILE)
 
 
-def records_of(documents: pa.Table, uris: Collection[str]) -> list[CleanDocument]:
-    """Some documents (rows with `RECORD`), as records, by URI; without what tells duplicates."""
-    rows = chosen_rows(documents, uris).to_pylist()
+def records_of(rows: pa.Table) -> list[CleanDocument]:
+    """Documents (`RECORD`) as records, by URI; without what tells duplicates."""
     documents = [
         CleanDocument(**{**row, "headings": tuple(Heading(**h) for h in row["headings"])})
-        for row in rows
+        for row in rows.to_pylist()
     ]
     return sorted(documents, key=lambda document: document.uri)

@@ -4,6 +4,7 @@ Data files never change, so a digest is computed again where the names of the fi
 last time. Knows no stage; the memory is a cache that can be deleted.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -11,9 +12,19 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
-from headwater.documents.row_digests import NONE, Digests, name_of, row_digests
-from headwater.files import read_json, write_json
+from headwater.documents.row_digests import (
+    BYTES,
+    NONE,
+    Digests,
+    as_column,
+    name_of,
+    name_themselves,
+    of_column,
+    row_digests,
+)
+from headwater.files import read_json, write_atomic, write_json
 from headwater.lake import Lake
 from headwater.records import digest_of
 
@@ -53,6 +64,7 @@ def contents(
     """
     path = lake.root / ".digests" / f"{memory or table}.json"
     made_of = digest_of(_NAMES, version, list(columns), list(where_given), by_shard)
+    rows_of = None if by_shard else RowMemory(lake, table, columns, where_given)
     before: dict[str, Any] = read_json(path) or {}
     if before.get("made_of") != made_of:
         before = {"shards": {}}
@@ -67,18 +79,81 @@ def contents(
         return Contents(whole=before["whole"], shards=shards)
     # The name of all rows takes all rows.
     todo = names.keys() - shards.keys() if by_shard else names.keys()
-    found = [NONE]
-    read = now.partitions(sorted(todo - known.keys()), [*columns, *where_given])
+    found = {shard: known[shard] for shard in todo & known.keys()}
+    if rows_of is not None:
+        for shard in todo - found.keys():
+            remembered = rows_of.of(shard, now.files[shard])
+            if remembered is not None:
+                found[shard] = remembered
+    read = now.partitions(sorted(todo - found.keys()), [*columns, *where_given])
     of_shards = ((shard, row_digests(rows, columns, where_given)) for shard, rows in read)
-    told = ((shard, known[shard]) for shard in todo & known.keys())
-    for shard, digests in chain(told, of_shards):
-        shards[shard] = name_of(version, digests)
-        if not by_shard:
-            found.append(digests)
-    if by_shard:
+    every = dict[str, Digests]()
+    for shard, digests in chain(found.items(), of_shards):
+        if shard not in shards:
+            shards[shard] = name_of(version, digests)
+        if rows_of is not None:
+            every[shard] = digests
+    if rows_of is None:
         whole = digest_of(version, sorted(shards.items()))
     else:
-        whole = name_of(version, np.concatenate(found))
+        whole = name_of(version, np.concatenate([NONE, *every.values()]))
+        rows_of.keep(every, now.files)
     entries = {shard: {"files": names[shard], "digest": shards[shard]} for shard in shards}
     write_json(path, {"made_of": made_of, "whole": whole, "shards": entries})
     return Contents(whole=whole, shards=shards)
+
+
+class RowMemory:
+    """The digests of a table's rows, in the order of its data files, as they were kept last.
+
+    A cache: what is not there is taken of the rows again. Nothing is kept of rows that name themselves,
+    which is as quick to read.
+
+    Args:
+        columns: that name a row, and `where_given`: see `contents`.
+    """
+
+    def __init__(
+        self, lake: Lake, table: str, columns: Sequence[str], where_given: Sequence[str]
+    ) -> None:
+        self._path = lake.root / ".digests" / f"{table}.rows.arrow"
+        self._made_of = digest_of(_NAMES, list(columns), list(where_given))
+        self._keeps = not name_themselves(columns)
+        self._places: dict[str, tuple[str, int, int]] = {}
+        self._digests = NONE
+        if self._keeps:
+            self._load()
+
+    def of(self, shard: str, files: Sequence[str]) -> Digests | None:
+        """The digests of the rows of a shard that has these data files."""
+        key, start, end = self._places.get(shard, ("", 0, 0))
+        return self._digests[start:end] if key == digest_of(files) else None
+
+    def keep(self, digests: Mapping[str, Digests], files: Mapping[str, Sequence[str]]) -> None:
+        """Keep the digests of all shards, with the names of their data files."""
+        if not self._keeps:
+            return
+        sizes = {shard: [digest_of(files[shard]), len(rows)] for shard, rows in digests.items()}
+        told = json.dumps({"made_of": self._made_of, "shards": sizes}).encode()
+        schema = pa.schema([("digest", pa.binary(BYTES))], metadata={_TOLD: told})
+        column = as_column(np.concatenate([NONE, *digests.values()]))
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_file(sink, schema) as writer:
+            writer.write_table(pa.table([column], schema=schema))
+        write_atomic(self._path, sink.getvalue(), durable=False)
+
+    def _load(self) -> None:
+        try:
+            with pa.ipc.open_file(pa.py_buffer(self._path.read_bytes())) as file:
+                told, rows = json.loads(file.schema.metadata[_TOLD]), file.read_all()
+        except (FileNotFoundError, pa.ArrowInvalid, OSError):  # torn, when the power went
+            return
+        if told["made_of"] != self._made_of:
+            return
+        self._digests, end = of_column(rows["digest"]), 0
+        for shard, (key, count) in told["shards"].items():
+            self._places[shard] = (key, end, end + count)
+            end += count
+
+
+_TOLD = b"headwater_rows"

@@ -17,11 +17,12 @@ from headwater.snapshot import Snapshot
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Before:
-    """What a shard was when it was remembered: names of its data files in each table that was read, in
-    the order of these, and what decided for it alone.
+    """What a shard was when it was remembered: names of its data files in each table that was read and in
+    each that was written, in the order of these, and what decided for it alone.
     """
 
     files: list[list[str]]
+    written: list[list[str]]
     of_shard: Any
 
 
@@ -66,9 +67,18 @@ class Rest:
     def before(self, shard: str) -> Before | None:
         """What a shard was, made with what is in force now; None where that is not remembered."""
         entry = (self._before.get(shard) or {}).get("before")
-        if entry is None or entry["made_with"] != self._made_with:
+        if entry is None or entry["made_with"] != self._made_with or "written" not in entry:
             return None
-        return Before(files=entry["files"], of_shard=entry["of_shard"])
+        return Before(files=entry["files"], written=entry["written"], of_shard=entry["of_shard"])
+
+    def touched(self, shard: str, read: Snapshot, written: Snapshot) -> set[str] | None:
+        """Documents of a shard that may have other rows in the first table that is read than when the
+        shard was remembered; None where that is not known, or the stage's own rows are others since.
+        """
+        before = self.before(shard)
+        if before is None or before.written[0] != written.files.get(shard, []):
+            return None
+        return read.touched(shard, before.files[0])
 
     def keep(self, counts: Mapping[str, Mapping[str, int]], not_kept: Collection[str] = ()) -> None:
         """Remember the counts of shards, by shard, that the stage has brought up to date.
@@ -93,8 +103,12 @@ class Rest:
         entry = {"key": self._key(shard), "counts": dict(counts)}
         if self._recall:
             files = [names.get(shard, []) for names in self._read]
-            of_shard = self._of_shard.get(shard)
-            entry["before"] = {"made_with": self._made_with, "files": files, "of_shard": of_shard}
+            entry["before"] = {
+                "made_with": self._made_with,
+                "files": files,
+                "written": [names.get(shard, []) for names in self._written],
+                "of_shard": self._of_shard.get(shard),
+            }
         return entry
 
     def _names(self, tables: Sequence[str | Snapshot]) -> list[dict[str, list[str]]]:

@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 
 #: SHA-256 digests, a row of 32 bytes each.
 Digests = npt.NDArray[np.uint8]
-_BYTES, _LENGTH = 32, 64  # of a digest, and characters of it in hexadecimal
-NONE: Digests = np.empty((0, _BYTES), np.uint8)
+BYTES, _LENGTH = 32, 64  # of a digest, and characters of it in hexadecimal
+NONE: Digests = np.empty((0, BYTES), np.uint8)
 _HEXADECIMAL = np.frombuffer(b"0123456789abcdef", np.uint8)
 #: Rows, and digests, that are written as JSON at once.
 _BLOCK = 16_384
@@ -53,9 +53,29 @@ def row_digests(rows: pa.Table, columns: Sequence[str], where_given: Sequence[st
     return np.concatenate(found)
 
 
+def name_themselves(columns: Sequence[str]) -> bool:
+    """Whether what these columns name rows by is, or may be, one digest that a row has."""
+    return len(columns) == 1 and columns[0].endswith("digest")
+
+
+def as_column(digests: Digests) -> pa.Array:
+    """Digests as a column of 32 bytes each, not copied."""
+    data = [None, pa.py_buffer(np.ascontiguousarray(digests))]
+    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(BYTES), len(digests), data)
+
+
+def of_column(column: pa.ChunkedArray) -> Digests:
+    """Such a column as digests."""
+    parts = [NONE]
+    for chunk in column.chunks:
+        data = chunk.buffers()[1].slice(chunk.offset * BYTES, len(chunk) * BYTES)
+        parts.append(_rows(data))
+    return np.concatenate(parts)
+
+
 def _named_already(rows: pa.Table, columns: Sequence[str], where_given: Sequence[str]) -> Any:
     """Which rows are named by the one value that they have: a digest."""
-    if len(columns) > 1 or not columns[0].endswith("digest"):
+    if not name_themselves(columns):
         return np.zeros(len(rows), bool)
     named = pc.equal(pc.binary_length(rows[columns[0]]), _LENGTH).fill_null(False)
     for column in where_given:
@@ -76,8 +96,8 @@ def hex_digests(column: pa.ChunkedArray) -> Digests:
     return np.concatenate(found)
 
 
-def _rows(digests: bytes) -> Digests:
-    return np.frombuffer(digests, np.uint8).reshape(-1, _BYTES)
+def _rows(digests: Any) -> Digests:
+    return np.frombuffer(digests, np.uint8).reshape(-1, BYTES)
 
 
 def json_of(column: pa.Array | pa.ChunkedArray) -> pa.Array:

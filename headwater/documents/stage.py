@@ -8,20 +8,24 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
+from threading import Lock
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake.transaction import AddAction
 
-from headwater.documents.contents import contents
-from headwater.documents.row_digests import Digests, row_digests
+from headwater.documents.contents import RowMemory, contents
+from headwater.documents.row_digests import NONE, Digests, as_column, of_column, row_digests
+from headwater.fresh import FRESH, Step
 from headwater.lake import WRITERS, Lake, chosen_rows, rows_to_table
 from headwater.records import digest_of
-from headwater.snapshot import Snapshot
+from headwater.snapshot import Snapshot, file_name
 
 #: New rows of about this size are committed together: the most that a kill loses.
 COMMIT_BYTES = 32 * 2**20
+#: The column that digests of rows are in while a shard is put together.
+_DIGEST = "row_digest"
 #: Documents of one task, and bytes of theirs, where tasks are done apart: a second or two of work.
 BLOCK, BLOCK_BYTES = 64, 4 * 2**20
 
@@ -89,6 +93,8 @@ class ShardWriter:
     digests: dict[str, Digests] = field(default_factory=dict)
     _files: dict[str, Future[AddAction | None]] = field(default_factory=dict)
     _threads: ThreadPoolExecutor | None = None
+    _memory: RowMemory | None = None
+    _lock: Lock = field(default_factory=Lock)
     _bytes: int = 0
     _stored: Snapshot | None = None
 
@@ -122,9 +128,42 @@ class ShardWriter:
 
     def _write(self, shard: str, gone: Collection[str], new: pa.Table) -> AddAction | None:
         assert self._stored is not None  # whoever calls has seen to it
-        rows, output = _merged(self._stored.partition(shard), gone, new), self.output
-        self.digests[shard] = row_digests(rows, output.columns, output.where_given)
-        return self.lake.write_file(output.table, shard, rows)
+        old, base = self._stored.partition(shard), self._stored.files.get(shard, [])
+        file, rows, self.digests[shard] = self._put_together(shard, base, old, gone, new)
+        # Of a document that has old rows, too, the new ones would not be all.
+        come = pa.array(set(new["uri"].to_pylist()).difference(gone), pa.string())
+        if file is not None and not pc.any(pc.is_in(come, value_set=old["uri"])).as_py():
+            step = Step(base=base, gone=frozenset(gone), new=new.sort_by(_order(new)))
+            FRESH.hold(file_name(file.path), step, rows)
+        return file
+
+    def _put_together(
+        self, shard: str, base: Sequence[str], old: pa.Table, gone: Collection[str], new: pa.Table
+    ) -> tuple[AddAction | None, int, Digests]:
+        """Write what a shard is to hold; gives the file, its number of rows and their digests."""
+        output, remembered = self.output, self._remembered()
+        digests = remembered.of(shard, base) if base else NONE
+        if digests is None or len(digests) != len(old):
+            rows = _merged(old, gone, new)
+            digests = row_digests(rows, output.columns, output.where_given)
+        else:  # those of the rows that stay are what they were
+            of_new = row_digests(new, output.columns, output.where_given)
+            rows = _merged(
+                old.append_column(_DIGEST, as_column(digests)),
+                gone,
+                new.append_column(_DIGEST, as_column(of_new)),
+            )
+            digests = of_column(rows[_DIGEST])
+            rows = rows.drop_columns([_DIGEST])
+        return self.lake.write_file(output.table, shard, rows), len(rows), digests
+
+    def _remembered(self) -> RowMemory:
+        with self._lock:
+            if self._memory is None:
+                output = self.output
+                columns, where_given = output.columns, output.where_given
+                self._memory = RowMemory(self.lake, output.table, columns, where_given)
+            return self._memory
 
 
 def _merged(old: pa.Table, gone: Collection[str], new: pa.Table) -> pa.Table:
@@ -133,8 +172,7 @@ def _merged(old: pa.Table, gone: Collection[str], new: pa.Table) -> pa.Table:
     Old rows that stay are not copied where they were in that order: the new ones are put between runs
     of them.
     """
-    keys = [(key, "ascending") for key in ("uri", "ordinal") if key in old.column_names]
-    new = new.sort_by(keys)
+    new = new.sort_by(_order(new))
     held, come = old["uri"].to_pylist(), new["uri"].to_pylist()
     parts, place, done = list[pa.Table](), 0, 0
     for uri in sorted({*come, *gone}):
@@ -150,7 +188,33 @@ def _merged(old: pa.Table, gone: Collection[str], new: pa.Table) -> pa.Table:
     else:
         if held == sorted(held):
             return pa.concat_tables([*parts, new.slice(done), old.slice(place)])
-    return pa.concat_tables([chosen_rows(old, gone, but=True), new]).sort_by(keys)
+    return pa.concat_tables([chosen_rows(old, gone, but=True), new]).sort_by(_order(old))
+
+
+def _order(rows: pa.Table) -> list[tuple[str, str]]:
+    """How the rows of a shard are sorted."""
+    return [(key, "ascending") for key in ("uri", "ordinal") if key in rows.column_names]
+
+
+def made_from(
+    rows: pa.Table,
+    held: Mapping[str, str],
+    touched: Collection[str] | None,
+    name: Callable[[pa.Table], dict[str, str]],
+) -> dict[str, str]:
+    """What each document is to be made from, by URI.
+
+    Args:
+        rows: of the documents that there are, with what names it.
+        held: what each stored one was made from.
+        touched: documents whose rows may be others than those that `held` was made from; None is all.
+        name: names what documents are made from.
+    """
+    if touched is None:
+        return name(rows)
+    known = held.keys() - touched
+    named = name(chosen_rows(rows, known, but=True))
+    return {uri: held[uri] if uri in known else named[uri] for uri in rows["uri"].to_pylist()}
 
 
 def quarantined(lake: Lake, stage: str, shards: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from headwater.documents.row_digests import as_column, hex_digests, of_column
 from headwater.embeddings import bm25
 from headwater.embeddings.folders import (
     Copied,
@@ -217,7 +218,11 @@ class EdgeStore:
         """The points that a version has, none without one."""
         if base is None:
             return POINTS.empty_table()
-        return pq.read_table(self._list(base, self._manifest(base)))
+        table = pq.read_table(self._list(base, self._manifest(base)), use_threads=False)
+        if table.schema.equals(POINTS):
+            return table
+        # An earlier version of Headwater wrote them in hexadecimal.
+        return pa.table([as_column(hex_digests(column)) for column in table.columns], schema=POINTS)
 
     def _list(self, version: str, manifest: Mapping[str, Any]) -> Path:
         """A version's list of points, its digest checked."""
@@ -342,16 +347,18 @@ def _difference(present: pa.Table, wanted: pa.Table) -> tuple[list[str], list[in
     """Ids that a shard has and shall not have, and the rows of `wanted` that it lacks or has otherwise."""
     ids, known = wanted["id"].combine_chunks(), present["id"].combine_chunks()
     at = pc.index_in(ids, value_set=known)
-    stands = pc.equal(present["digest"].take(at), wanted["digest"]).fill_null(False)
-    changed: list[int] = np.flatnonzero(~stands.to_numpy()).tolist()
+    stands = at.is_valid().to_numpy(zero_copy_only=False)
+    there = at.drop_null().to_numpy()
+    was, now = of_column(present["digest"])[there], of_column(wanted["digest"])[stands]
+    stands[stands] = (was.view(np.uint64) == now.view(np.uint64)).all(axis=1)
     gone = np.ones(len(known), bool)
-    gone[at.drop_null().to_numpy()] = False
-    return known.filter(pa.array(gone)).to_pylist(), changed
+    gone[there] = False
+    changed: list[int] = np.flatnonzero(~stands).tolist()
+    return [each.hex() for each in known.filter(pa.array(gone)).to_pylist()], changed
 
 
 def _write_list(points: pa.Table, path: Path) -> str:
     """Write the list of a version's points; gives its digest."""
-    # Digests are half as large when they are packed, which takes longer than to write and read them.
     pq.write_table(points, path, compression="none", use_dictionary=False, write_statistics=False)
     return digest_file(path)
 

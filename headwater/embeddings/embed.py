@@ -306,9 +306,8 @@ class _Run:
         )
         for shard, group in groupby(pairs, key=itemgetter(0)):
             digests = [digest for _, digest in group]
-            rows = self.chunks.partition(shard, ["embed_digest", "heading", "text"])
-            wanted = pa.array(digests, pa.string())
-            rows = rows.filter(pc.is_in(rows["embed_digest"], value_set=wanted))
+            columns = ["embed_digest", "heading", "text"]
+            rows = self.chunks.chosen(shard, "embed_digest", digests, columns)
             texts = {
                 row["embed_digest"]: embed_text(row["heading"], row["text"])
                 for row in rows.to_pylist()

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from headwater.documents.row_digests import hex_digests, name_of
+from headwater.documents.row_digests import BYTES, Digests, as_column, hex_digests, name_of
 from headwater.embeddings import bm25
 from headwater.embeddings.embed import TABLE, vector_rows
 from headwater.embeddings.store import (
@@ -22,7 +22,6 @@ from headwater.embeddings.store import (
     BuildStats,
     Contents,
     Point,
-    Vector,
     VectorStore,
 )
 from headwater.errors import HeadwaterError, IntegrityError
@@ -135,24 +134,31 @@ class _Source:
         self._model = model
         self._shards = sorted(self._chunks.files)
         self._loaded: _Shard | None = None
-        parts, sizes = [POINTS.empty_table()], []
-        for _, rows in self._chunks.partitions(self._shards, POINTS.names):
-            parts.append(rows)
-            sizes.append(len(rows))
-        #: Id and digest of each chunk, in order of shards.
-        self.points = pa.concat_tables(parts).combine_chunks()
+        sizes = [self._chunks.sizes[shard] for shard in self._shards]
         self._ends = np.cumsum(sizes)
+        ids, digests = (np.empty((sum(sizes), BYTES), np.uint8) for _ in POINTS.names)
+        for (_, named), end in zip(read_ahead(self._named, self._shards), self._ends, strict=True):
+            rows = slice(end - len(named[0]), end)
+            ids[rows], digests[rows] = named
+        #: Id and digest of each chunk, in order of shards.
+        self.points = pa.table([as_column(ids), as_column(digests)], schema=POINTS)
+        self._digests = digests
         #: What is stored of a chunk depends on it and on these.
         self.made_with = digest_of(STAGE_VERSION, model, bm25.DIGEST)
 
     def version(self) -> str:
         """The name of all points; a chunk's digest names its id, too."""
-        return name_of(self.made_with, hex_digests(self.points["digest"]))
+        return name_of(self.made_with, self._digests)
 
     def contents(self) -> Contents:
         """All points, as a store takes them."""
         dimension = len(next(self.fetch([0])).vector)
         return Contents(dimension, self.points, self.fetch, self.made_with)
+
+    def _named(self, shard: str) -> tuple[Digests, Digests]:
+        """Id and digest of each chunk of a shard."""
+        rows = self._chunks.partition(shard, POINTS.names)
+        return hex_digests(rows["id"]), hex_digests(rows["digest"])
 
     def fetch(self, rows: Sequence[int]) -> Iterator[Point]:
         """The points of some rows of `points`, in their order; the next shards are read meanwhile."""
@@ -176,20 +182,27 @@ class _Source:
 
 
 class _Shard:
-    """The rows of one shard, and their vectors, of which as many files are read as are needed."""
+    """The rows of one shard, and their vectors, of which as many are read as are needed."""
 
     def __init__(self, shard: str, chunks: Snapshot, vectors: Snapshot, model: str) -> None:
         self.shard = shard
         self._stored, self._model = vectors, model
-        self._chunks = chunks.partition(shard, _COLUMNS).combine_chunks()
-        self._ids = self._chunks["id"].combine_chunks()
+        self._chunks = chunks
+        self._whole: pa.Table | None = None
         # An edit's vectors are in the newest file, the last one.
         self._unread = list(vectors.files.get(shard, ()))
-        self._vectors: list[tuple[pa.Array, Vectors]] = []
+        self._files: list[_VectorFile] = []
 
     def rows(self, wanted: pa.Table) -> tuple[pa.Table, Vectors]:
         """Some of its chunks, and a vector for each."""
-        chunks = self._chunks.take(pc.index_in(wanted["id"], value_set=self._ids))
+        ids = [each.hex() for each in wanted["id"].to_pylist()]
+        found = self._chunks.fresh(self.shard, "id", ids, _COLUMNS)
+        if found is None:
+            if self._whole is None:
+                self._whole = self._chunks.partition(self.shard, _COLUMNS).combine_chunks()
+            found = self._whole
+        at = pc.index_in(pa.array(ids), value_set=found["id"].combine_chunks())
+        chunks = found.take(at)
         return chunks, self._vectors_of(chunks["embed_digest"].combine_chunks())
 
     @staticmethod
@@ -199,38 +212,66 @@ class _Shard:
         for chunk, digest, vector in zip(chunks.to_pylist(), digests, vectors, strict=True):
             yield Point(
                 id=chunk["id"],
-                digest=digest,
+                digest=digest.hex(),
                 vector=vector,
                 payload={name: chunk[name] for name in HIT_FIELDS},
             )
 
     def _vectors_of(self, digests: pa.Array) -> Vectors:
         """The vectors of some texts, a row each."""
-        found: list[Vector | None] = [None] * len(digests)
-        for known, vectors in self._read():
-            places = pc.index_in(digests, value_set=known).to_pylist()
-            for number, at in enumerate(places):
-                if at is not None:
-                    found[number] = vectors[at]
-            if all(each is not None for each in found):
+        parts, places = [], []
+        left = np.arange(len(digests))
+        for file in self._read():
+            at = pc.index_in(digests.take(pa.array(left)), value_set=file.digests)
+            has = at.is_valid().to_numpy(zero_copy_only=False)
+            if has.any():
+                parts.append(file.vectors(at.drop_null().to_numpy()))
+                places.append(left[has])
+                left = left[~has]
+            if not len(left):
                 break
-        if lacking := sum(each is None for each in found):
+        if len(left):
             raise HeadwaterError(
-                f"{lacking} chunks of shard {self.shard} have no vector of this embedding model.",
+                f"{len(left)} chunks of shard {self.shard} have no vector of this embedding model.",
                 mend="Materialize chunk_embeddings for all shards first.",
             )
-        return np.array(found, np.float32)
+        found: Vectors = np.concatenate(parts)[np.argsort(np.concatenate(places))]
+        return found
 
-    def _read(self) -> Iterator[tuple[pa.Array, Vectors]]:
-        """The digests and vectors of each file, those that are read already first."""
-        yield from self._vectors
+    def _read(self) -> "Iterator[_VectorFile]":
+        """Its data files, those first of which something is in memory."""
+        yield from self._files
         while self._unread:
-            rows = self._stored.of_files(self.shard, [self._unread.pop()], _VECTOR)
-            rows = rows.filter(pc.equal(rows["model"], self._model))
-            part = rows["embed_digest"].combine_chunks(), vector_rows(rows["vector"])
-            self._vectors.append(part)
-            yield part
+            file = _VectorFile(self._stored, self.shard, self._unread.pop(), self._model)
+            self._files.append(file)
+            yield file
 
 
-_VECTOR = ["embed_digest", "model", "vector"]
+class _VectorFile:
+    """A data file of vectors, of which those are read that are asked for, and what lies around them.
+
+    Attributes:
+        digests: of the texts, a row each; null where the vector is of another model.
+    """
+
+    def __init__(self, stored: Snapshot, shard: str, name: str, model: str) -> None:
+        self._stored, self._place = stored, (shard, name)
+        rows = stored.of_files(shard, [name], ["embed_digest", "model"]).combine_chunks()
+        ours = pc.equal(rows["model"], model)
+        self.digests = pc.if_else(ours, rows["embed_digest"], None).combine_chunks()
+        self._read = np.zeros(len(rows), bool)
+        self._vectors: Vectors = np.empty((0, 0), np.float32)
+
+    def vectors(self, rows: npt.NDArray[np.int64]) -> Vectors:
+        """The vectors of some rows."""
+        missing = rows[~self._read[rows]]
+        if len(missing):
+            numbers, table = self._stored.around(*self._place, missing, ["vector"])
+            found = vector_rows(table["vector"])
+            if not self._vectors.size:  # memory is taken where it is written
+                self._vectors = np.empty((len(self._read), found.shape[1]), np.float32)
+            self._vectors[numbers], self._read[numbers] = found, True
+        return self._vectors[rows]
+
+
 _COLUMNS = ["embed_digest", *HIT_FIELDS]

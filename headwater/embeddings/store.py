@@ -28,8 +28,8 @@ BATCH = 512
 #: What a payload holds besides the point's digest: the fields of `Hit` but the score.
 HIT_FIELDS = ("id", "uri", "title", "heading", "start", "end", "text")
 
-#: The list of an index's points.
-POINTS = pa.schema([("id", pa.string()), ("digest", pa.string())])
+#: The list of an index's points: digests as their bytes.
+POINTS = pa.schema([("id", pa.binary(32)), ("digest", pa.binary(32))])
 
 Vector = npt.NDArray[np.float32]
 
@@ -38,7 +38,8 @@ Vector = npt.NDArray[np.float32]
 class Point:
     """A chunk in an index: its unit vector, and the payload that answers are made from.
 
-    `digest` names everything that is stored. `payload` holds the fields of `Hit` but the score.
+    `id` and `digest` are digests in hexadecimal; `digest` names everything that is stored. `payload` holds
+    the fields of `Hit` but the score.
     """
 
     id: str
@@ -64,6 +65,12 @@ class Contents:
     points: pa.Table
     fetch: Callable[[Sequence[int]], Iterator[Point]]
     made_with: str = ""
+
+
+def point_list(points: Sequence[Point]) -> pa.Table:
+    """Points as `POINTS` has them."""
+    ids = [bytes.fromhex(point.id) for point in points]
+    return pa.table([ids, [bytes.fromhex(point.digest) for point in points]], schema=POINTS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,11 +4,10 @@ import hashlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import pyarrow as pa
 
 from headwater.documents.split import embed_text
 from headwater.embeddings.embed import TABLE
-from headwater.embeddings.store import HIT_FIELDS, POINTS, Contents, Point
+from headwater.embeddings.store import HIT_FIELDS, Contents, Point, point_list
 from headwater.lake import Lake, rows_to_table
 from headwater.records import digest_of, shard_of
 
@@ -50,7 +49,7 @@ class WordEncoder:
 def chunk(uri: str, text: str, *, heading: str = "", ordinal: int = 0, start: int = 0) -> dict:
     """A row of document_shards."""
     row = {
-        "id": digest_of(uri, ordinal)[:16],
+        "id": digest_of(uri, ordinal),
         "uri": uri,
         "source": "test",
         "shard": shard_of(uri, SHARDS),
@@ -102,5 +101,4 @@ def contents(rows: Sequence[dict]) -> Contents:
     def fetch(rows: Sequence[int]) -> Iterator[Point]:
         return (points[row] for row in rows)
 
-    listed = [{"id": point.id, "digest": point.digest} for point in points]
-    return Contents(DIMENSION, pa.Table.from_pylist(listed, schema=POINTS), fetch)
+    return Contents(DIMENSION, point_list(points), fetch)

@@ -9,14 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from headwater.embeddings import edge
 from headwater.embeddings.edge import EdgeStore
 from headwater.embeddings.folders import copy_folder, folder_digests
-from headwater.embeddings.store import HIT_FIELDS, POINTS, Contents, Point
+from headwater.embeddings.store import HIT_FIELDS, Contents, Point, point_list
 from headwater.errors import IntegrityError
+from headwater.records import digest_of
 from tests.embeddings.examples import WordEncoder, chunk, contents, corpus
 
 KILLED = """
@@ -182,16 +182,14 @@ def wide(count: int, *, edited: int = 0) -> Contents:
     vectors[:edited] = -vectors[:edited]
     points = [
         Point(
-            id=f"{number:08d}",
-            digest=f"{number} {number < edited}",
+            id=digest_of(number),
+            digest=digest_of(number, number < edited),
             vector=vector / np.linalg.norm(vector),
-            payload=dict.fromkeys(HIT_FIELDS, f"{number:08d}"),
+            payload=dict.fromkeys(HIT_FIELDS, digest_of(number)),
         )
         for number, vector in enumerate(vectors)
     ]
-    listed = [{"id": point.id, "digest": point.digest} for point in points]
-    table = pa.Table.from_pylist(listed, schema=POINTS)
-    return Contents(WIDE, table, lambda rows: (points[row] for row in rows))
+    return Contents(WIDE, point_list(points), lambda rows: (points[row] for row in rows))
 
 
 def test_a_large_index_is_built_in_parts_and_shares_what_is_never_written(tmp_path, monkeypatch):

@@ -135,7 +135,9 @@ def keep(name: str, parts: Mapping[str, Part]) -> None:
         ) as file:
             for start in range(0, len(items), _ROWS):
                 some = slice(start, start + _ROWS)
-                file.write_table(_table(items[some], keys, places[some], lines[some]))
+                with uncollected():
+                    table = _table(items[some], keys, places[some], lines[some])
+                file.write_table(table)
     except UnicodeEncodeError:
         return  # a file's name is no text, and a column of text cannot hold it
     write_atomic(_path(name), sink.getvalue().to_pybytes(), mode=0o600)
