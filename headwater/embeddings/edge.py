@@ -104,17 +104,18 @@ class EdgeStore:
         # A build that died, and left what it had made, may have died of what it did not read.
         believing = not any(self.root.glob(".*.partial-*"))
         with new_folder(self.root / version) as work, ThreadPoolExecutor(1, "beside") as beside:
-            copying = (
-                beside.submit(self._copy, base, work / SHARD, believing=believing)
-                if base is not None
-                else None
-            )
-            gone, changed = _difference(self._present(base), contents.points)
-            copied = Copied({}, {}) if copying is None else copying.result()
+            # The engine takes as long to open a shard as it takes to see what it lacks.
+            opening = beside.submit(self._begin, base, work / SHARD, contents, believing=believing)
+            try:
+                gone, changed = _difference(self._present(base), contents.points)
+            except BaseException:
+                opening.result()[1].close()
+                raise
+            copied, shard = opening.result()
             # Asking the engine for all of them takes it seconds.
             listing = beside.submit(_write_list, contents.points, work / LIST)
             try:
-                points = self._fill(work / SHARD, contents, gone, changed)
+                points = self._fill(shard, work / SHARD, contents, gone, changed)
             except Exception:
                 if base is not None:
                     self.verify(base)  # damage that was not looked for may be why
@@ -171,19 +172,39 @@ class EdgeStore:
         _check(version, shard, manifest["files"], folder_digests(shard))
         self._list(version, manifest)
 
+    def _begin(
+        self, base: str | None, folder: Path, contents: Contents, *, believing: bool
+    ) -> "tuple[Copied, EdgeShard]":
+        """A shard to make a version in, as it is in `base`, open; and what was copied."""
+        copied = Copied({}, {})
+        if base is not None:
+            copied = self._copy(base, folder, believing=believing)
+        try:
+            return copied, self._shard(folder, contents)
+        except Exception:
+            if base is not None:
+                self.verify(base)  # damage that was not looked for may be why
+            raise
+
     def _fill(
-        self, folder: Path, contents: Contents, gone: Sequence[str], changed: Sequence[int]
+        self,
+        shard: "EdgeShard",
+        folder: Path,
+        contents: Contents,
+        gone: Sequence[str],
+        changed: Sequence[int],
     ) -> int:
-        """Make the shard in a folder, or a new one, hold some contents; gives how many points it has.
+        """Make a shard hold some contents, and close it; gives how many points it has.
 
         Args:
+            folder: that it is in.
             gone: ids of the points that it has and shall not have.
             changed: rows of the contents that it lacks, or has otherwise. All of such a point is written:
                 what the folder has of it may be damaged, and nobody would see.
         """
         from qdrant_edge import UpdateOperation
 
-        shard, since = self._shard(folder, contents), 0
+        since = 0
         try:
             if gone:
                 shard.update(UpdateOperation.delete_points([*map(point_key, gone)]))
