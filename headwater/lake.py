@@ -25,7 +25,7 @@ from headwater.data_files import write_partition_file
 from headwater.errors import HeadwaterError
 from headwater.files import is_abandoned, read_json, write_json
 from headwater.locks import Parts, wait_for
-from headwater.memory import give_back
+from headwater.memory import give_back, work_apart
 from headwater.snapshot import Snapshot, schema_of
 from headwater.tables import PARTITIONED, SCHEMAS
 
@@ -278,9 +278,8 @@ class Lake:
         Raises:
             Busy: another is; says who.
         """
-        with self._writers.all(who=who, run=self.run):
+        with self._writers.all(who=who, run=self.run), work_apart():
             yield
-        give_back()
 
     @contextmanager
     def alone_on(self, shards: Iterable[str], who: str) -> Iterator[None]:
@@ -291,9 +290,8 @@ class Lake:
         Raises:
             Busy: another is at work on one of them, or on all; says who.
         """
-        with self._writers.some(shards, who=who, run=self.run):
+        with self._writers.some(shards, who=who, run=self.run), work_apart():
             yield
-        give_back()
 
     def holds(self) -> dict[str, dict[str, Any]]:
         """Tables that stay as they were restored, with `version`, `since` and `why` of each."""

@@ -18,6 +18,7 @@ from headwater.data_files import Rows, read_around, read_partition_file
 from headwater.fresh import FRESH
 from headwater.tables import PARTITIONED, SCHEMAS
 
+K = TypeVar("K")
 R = TypeVar("R")
 #: Partitions that are read ahead, each by a thread.
 READERS = 2
@@ -173,16 +174,14 @@ def file_name(path: str) -> str:
     return unquote(path).rpartition("/")[2]
 
 
-def read_ahead(
-    read: Callable[[str], R], keys: Iterable[str]
-) -> Generator[tuple[str, R], None, None]:
-    """What is read of each partition in turn; the next ones while the caller is at work on one.
+def read_ahead(read: Callable[[K], R], keys: Iterable[K]) -> Generator[tuple[K, R], None, None]:
+    """What is read of each partition in turn, or made; the next ones while the caller is at work on one.
 
     Args:
         read: called by `READERS` threads, as many partitions ahead.
     """
     threads = ThreadPoolExecutor(READERS, "reading")
-    ahead: deque[tuple[str, Future[R]]] = deque()
+    ahead: deque[tuple[K, Future[R]]] = deque()
     try:
         for key in keys:
             ahead.append((key, threads.submit(read, key)))

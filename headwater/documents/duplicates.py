@@ -19,7 +19,7 @@ from headwater.files import read_json, write_json
 from headwater.lake import Lake, rows_to_table, sole_writer
 from headwater.memory import give_back, uncollected
 from headwater.records import digest_of
-from headwater.snapshot import Snapshot
+from headwater.snapshot import Snapshot, read_ahead
 from headwater.tables import SCHEMAS
 
 STAGE_VERSION = "duplicates/1"
@@ -226,8 +226,12 @@ def _survivors(signed: Signatures, threshold: float) -> tuple[Indices, Indices]:
 def _linked(signed: Signatures, threshold: float) -> Indices:
     """For each signature the first one that it is linked to, itself where there is none."""
     group = np.arange(len(signed))
-    for band in range(BANDS):
-        for left, right in _meetings(_keys(signed[:, band * ROWS : (band + 1) * ROWS])):
+
+    def meetings(band: int) -> list[tuple[Indices, Indices]]:
+        return list(_meetings(_keys(signed[:, band * ROWS : (band + 1) * ROWS])))
+
+    for _, pairs in read_ahead(meetings, range(BANDS)):
+        for left, right in pairs:
             apart = group[left] != group[right]
             left, right = left[apart], right[apart]  # noqa: PLW2901
             alike = _agreement(signed, left, right) >= threshold
