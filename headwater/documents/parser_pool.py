@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
 from headwater.documents.parsed import MAX_HEADING, Parsed, Rejected, fold, normalise
 from headwater.documents.parser_worker import LENGTH, MOST_NOTE_CHARS, MOST_NOTES, OUT_OF_MEMORY
@@ -38,6 +38,10 @@ LIFETIME = 10
 #: Bytes of a reply beside text and headings, and of these for each character that is allowed.
 _HEAD_BYTES, _BYTES_PER_CHAR = 64 * 2**10, 8
 _BLOCK = 2**20
+#: Documents of this size go to a child in one piece with what is asked about them.
+_SMALL = 2**16
+#: More than the system says of a process.
+_STATUS_BYTES = 2**13
 #: The child gets its parent's import path, and neither its environment nor its site hooks.
 _BOOT = (
     "import json, sys; config = json.loads(sys.argv[1]); sys.path[:] = config['path'];"
@@ -275,6 +279,8 @@ class _Child:
         )
         assert self._process.stdin and self._process.stdout  # they are pipes
         self._in, self._out = self._process.stdin.fileno(), self._process.stdout.fileno()
+        self._status = _opened_status(self._process.pid)
+        self._unread = bytearray()
         for pipe in (self._in, self._out):
             os.set_blocking(pipe, False)
 
@@ -313,9 +319,11 @@ class _Child:
             "reply": limit,
         }
         try:
-            for frame in (json.dumps(asked).encode(), document.content):
-                self._write(LENGTH.pack(len(frame)), deadline, seconds)
-                self._write(frame, deadline, seconds)
+            frames = [json.dumps(asked).encode(), document.content]
+            parts = [part for frame in frames for part in (LENGTH.pack(len(frame)), frame)]
+            # Each call lets other threads go first: one is all that most documents take.
+            for data in [b"".join(parts)] if len(document.content) <= _SMALL else parts:
+                self._write(data, deadline, seconds)
             head = self._head(deadline, seconds)
             self._cpu = float(head["cpu"])
             self._measure()
@@ -341,14 +349,18 @@ class _Child:
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 pipe.close()
+        if self._status is not None:
+            self._status.close()
 
     def _measure(self) -> None:
         """Its most resident memory, by Linux' account: `ru_maxrss` would count its parent's."""
+        if self._status is None:
+            return
         try:
-            status = Path(f"/proc/{self._process.pid}/status").read_text()
+            status = os.pread(self._status.fileno(), _STATUS_BYTES, 0)
         except OSError:
-            return  # it has ended, or this is not Linux
-        if peak := re.search(r"VmHWM:\s*(\d+) kB", status):
+            return  # it has ended
+        if peak := re.search(rb"VmHWM:\s*(\d+) kB", status):
             self.peak = int(peak[1]) * 1024
 
     def _refusal(self, head: dict[str, Any]) -> Rejected:
@@ -393,11 +405,10 @@ class _Child:
     def _write(self, data: bytes, deadline: float, seconds: float) -> None:
         view = memoryview(data)
         while view:
-            self._wait(self._in, select.POLLOUT, deadline, seconds)
             try:
                 view = view[os.write(self._in, view[:_BLOCK]) :]
             except BlockingIOError:
-                continue
+                self._wait(self._in, select.POLLOUT, deadline, seconds)
             except BrokenPipeError as error:
                 raise self._gone(seconds) from error
 
@@ -414,18 +425,18 @@ class _Child:
         return self._read(size, deadline, seconds)
 
     def _read(self, size: int, deadline: float, seconds: float) -> bytes:
-        blocks = []
-        while size:
+        while len(self._unread) < size:
             self._wait(self._out, select.POLLIN, deadline, seconds)
             try:
-                block = os.read(self._out, min(size, _BLOCK))
+                block = os.read(self._out, _BLOCK)
             except BlockingIOError:
                 continue
             if not block:
                 raise self._gone(seconds)
-            blocks.append(block)
-            size -= len(block)
-        return b"".join(blocks)
+            self._unread += block
+        data = bytes(self._unread[:size])
+        del self._unread[:size]
+        return data
 
     def _wait(self, pipe: int, event: int, deadline: float, seconds: float) -> None:
         poll = select.poll()
@@ -433,6 +444,14 @@ class _Child:
         left = deadline - time.monotonic()
         if left <= 0 or not poll.poll(left * 1000):
             raise self._late(seconds)
+
+
+def _opened_status(process: int) -> IO[bytes] | None:
+    """What Linux says of a process, open: to look it up again takes longer than to read it."""
+    try:
+        return Path(f"/proc/{process}/status").open("rb", buffering=0)
+    except OSError:
+        return None  # it has ended, or this is not Linux
 
 
 def _parsed(title: Any, text: bytes, lines: bytes, notes: Any) -> Parsed:
