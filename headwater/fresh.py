@@ -78,7 +78,8 @@ class Fresh:
         if step is None:
             return None
         wanted = pa.array(list(values), pa.string())
-        if not pc.all(pc.is_in(wanted, value_set=step.new[column].combine_chunks())).as_py():
+        known = pc.is_in(wanted, value_set=step.new[column].combine_chunks())
+        if not pc.all(known, min_count=0).as_py():
             return None
         mine = pc.is_in(step.new[column], value_set=wanted)
         return step.new.select(list(columns)).filter(mine)

@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -208,14 +209,14 @@ class EdgeStore:
         try:
             if gone:
                 shard.update(UpdateOperation.delete_points([*map(point_key, gone)]))
-            total = -(-len(changed) // BATCH)
+            total, points = -(-len(changed) // BATCH), contents.fetch(changed)
             for rows in track(batches(changed), what="indexing (batches of chunks)", total=total):
                 if since * contents.dimension * 4 >= PART_BYTES:
                     # What is mapped stays in memory until it is closed, so a part at a time.
                     _finish(shard)
                     shard, since = self._shard(folder, contents), 0
-                points = [_point(point) for point in contents.fetch(rows)]
-                shard.update(UpdateOperation.upsert_points(points))
+                some = [_point(point) for point in islice(points, len(rows))]
+                shard.update(UpdateOperation.upsert_points(some))
                 since += len(rows)
             count = int(shard.info().points_count)
         except BaseException:

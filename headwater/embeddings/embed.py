@@ -181,12 +181,13 @@ class _Run:
         stored = self.stored.partitions(awake, ["embed_digest", "model"])
         lacking = [_LACKING.empty_table()]
         for (shard, texts), (_, rows) in zip(chunks, stored, strict=True):
-            needed = set(texts["embed_digest"].to_pylist())
-            ours = rows.filter(pc.equal(rows["model"], self.model))["embed_digest"].to_pylist()
-            held = set(ours)
-            missing, useful = sorted(needed - held), len(needed & held)
+            needed = _distinct(texts["embed_digest"])
+            ours = rows.filter(pc.equal(rows["model"], self.model))
+            held = _distinct(ours["embed_digest"])
+            missing = sorted(_others(needed, held).to_pylist())
+            useful = len(needed) - len(missing)
             # By what is needed: what a killed run has added already changes nothing about it.
-            unneeded = len(held - needed) + len(rows) - len(ours)
+            unneeded = len(rows) - len(ours) + len(held) - useful
             if unneeded > MOST_UNNEEDED * len(needed) or len(held) < len(ours):
                 self.untidy.add(shard)
             self.awake[shard] = len(needed)
@@ -338,6 +339,11 @@ class _Run:
 
 def _distinct(column: pa.ChunkedArray) -> pa.Array:
     return pc.unique(column.combine_chunks())
+
+
+def _others(values: pa.Array, known: pa.Array) -> pa.Array:
+    """Those values that are not known."""
+    return values.filter(pc.invert(pc.is_in(values, value_set=known)))
 
 
 def _once_each(rows: pa.Table) -> pa.Table:

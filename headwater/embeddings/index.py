@@ -17,6 +17,7 @@ from headwater.documents.row_digests import BYTES, Digests, as_column, hex_diges
 from headwater.embeddings import bm25
 from headwater.embeddings.embed import TABLE, vector_rows
 from headwater.embeddings.store import (
+    BATCH,
     HIT_FIELDS,
     POINTS,
     BuildStats,
@@ -133,7 +134,6 @@ class _Source:
         self._chunks, self._vectors = lake.snapshot("document_shards"), lake.snapshot(TABLE)
         self._model = model
         self._shards = sorted(self._chunks.files)
-        self._loaded: _Shard | None = None
         sizes = [self._chunks.sizes[shard] for shard in self._shards]
         self._ends = np.cumsum(sizes)
         ids, digests = (np.empty((sum(sizes), BYTES), np.uint8) for _ in POINTS.names)
@@ -166,62 +166,54 @@ class _Source:
         of = np.searchsorted(self._ends, numbers, side="right")
         groups = np.split(numbers, np.flatnonzero(np.diff(of)) + 1)
         shards = [self._shards[number] for number in of[np.flatnonzero(np.diff(of, prepend=-1))]]
-        wanted = {
-            shard: self.points.take(group) for shard, group in zip(shards, groups, strict=True)
-        }
-        for _, (shard, found) in read_ahead(lambda shard: self._read(shard, wanted[shard]), wanted):
-            self._loaded = shard
-            yield from shard.points(wanted[shard.shard], *found)
+        wanted = dict(zip(shards, groups, strict=True))
 
-    def _read(self, name: str, wanted: pa.Table) -> "tuple[_Shard, tuple[pa.Table, Vectors]]":
-        """A shard, and some of its chunks with their vectors."""
-        shard = self._loaded
-        if shard is None or shard.shard != name:
-            shard = _Shard(name, self._chunks, self._vectors, self._model)
-        return shard, shard.rows(wanted)
+        def read(name: str) -> tuple[pa.Table, pa.Table, Vectors]:
+            listed = self.points.take(wanted[name])
+            return listed, *_Shard(name, self._chunks, self._vectors, self._model).rows(listed)
+
+        for _, (listed, chunks, vectors) in read_ahead(read, wanted):
+            for start in range(0, len(listed), BATCH):
+                some = slice(start, start + BATCH)
+                yield from _points(listed[some], chunks[some], vectors[some])
+
+
+def _points(listed: pa.Table, chunks: pa.Table, vectors: Vectors) -> Iterator[Point]:
+    """Chunks with their vectors as points."""
+    digests = listed["digest"].to_pylist()
+    for chunk, digest, vector in zip(chunks.to_pylist(), digests, vectors, strict=True):
+        yield Point(
+            id=chunk["id"],
+            digest=digest.hex(),
+            vector=vector,
+            payload={name: chunk[name] for name in HIT_FIELDS},
+        )
 
 
 class _Shard:
     """The rows of one shard, and their vectors, of which as many are read as are needed."""
 
     def __init__(self, shard: str, chunks: Snapshot, vectors: Snapshot, model: str) -> None:
-        self.shard = shard
-        self._stored, self._model = vectors, model
-        self._chunks = chunks
-        self._whole: pa.Table | None = None
-        # An edit's vectors are in the newest file, the last one.
-        self._unread = list(vectors.files.get(shard, ()))
-        self._files: list[_VectorFile] = []
+        self._shard, self._chunks, self._vectors = shard, chunks, vectors
+        self._model = model
 
-    def rows(self, wanted: pa.Table) -> tuple[pa.Table, Vectors]:
-        """Some of its chunks, and a vector for each."""
-        ids = [each.hex() for each in wanted["id"].to_pylist()]
-        found = self._chunks.fresh(self.shard, "id", ids, _COLUMNS)
+    def rows(self, listed: pa.Table) -> tuple[pa.Table, Vectors]:
+        """Some of its chunks, by their ids, and a vector for each."""
+        ids = [each.hex() for each in listed["id"].to_pylist()]
+        found = self._chunks.fresh(self._shard, "id", ids, _COLUMNS)
         if found is None:
-            if self._whole is None:
-                self._whole = self._chunks.partition(self.shard, _COLUMNS).combine_chunks()
-            found = self._whole
+            found = self._chunks.partition(self._shard, _COLUMNS)
         at = pc.index_in(pa.array(ids), value_set=found["id"].combine_chunks())
         chunks = found.take(at)
         return chunks, self._vectors_of(chunks["embed_digest"].combine_chunks())
-
-    @staticmethod
-    def points(wanted: pa.Table, chunks: pa.Table, vectors: Vectors) -> Iterator[Point]:
-        """Chunks with their vectors as points."""
-        digests = wanted["digest"].to_pylist()
-        for chunk, digest, vector in zip(chunks.to_pylist(), digests, vectors, strict=True):
-            yield Point(
-                id=chunk["id"],
-                digest=digest.hex(),
-                vector=vector,
-                payload={name: chunk[name] for name in HIT_FIELDS},
-            )
 
     def _vectors_of(self, digests: pa.Array) -> Vectors:
         """The vectors of some texts, a row each."""
         parts, places = [], []
         left = np.arange(len(digests))
-        for file in self._read():
+        # An edit's vectors are in the newest file, the last one.
+        for name in reversed(self._vectors.files.get(self._shard, ())):
+            file = _VectorFile(self._vectors, self._shard, name, self._model)
             at = pc.index_in(digests.take(pa.array(left)), value_set=file.digests)
             has = at.is_valid().to_numpy(zero_copy_only=False)
             if has.any():
@@ -232,19 +224,11 @@ class _Shard:
                 break
         if len(left):
             raise HeadwaterError(
-                f"{len(left)} chunks of shard {self.shard} have no vector of this embedding model.",
+                f"{len(left)} chunks of shard {self._shard} have no vector of this embedding model.",
                 mend="Materialize chunk_embeddings for all shards first.",
             )
         found: Vectors = np.concatenate(parts)[np.argsort(np.concatenate(places))]
         return found
-
-    def _read(self) -> "Iterator[_VectorFile]":
-        """Its data files, those first of which something is in memory."""
-        yield from self._files
-        while self._unread:
-            file = _VectorFile(self._stored, self.shard, self._unread.pop(), self._model)
-            self._files.append(file)
-            yield file
 
 
 class _VectorFile:
@@ -259,19 +243,11 @@ class _VectorFile:
         rows = stored.of_files(shard, [name], ["embed_digest", "model"]).combine_chunks()
         ours = pc.equal(rows["model"], model)
         self.digests = pc.if_else(ours, rows["embed_digest"], None).combine_chunks()
-        self._read = np.zeros(len(rows), bool)
-        self._vectors: Vectors = np.empty((0, 0), np.float32)
 
     def vectors(self, rows: npt.NDArray[np.int64]) -> Vectors:
         """The vectors of some rows."""
-        missing = rows[~self._read[rows]]
-        if len(missing):
-            numbers, table = self._stored.around(*self._place, missing, ["vector"])
-            found = vector_rows(table["vector"])
-            if not self._vectors.size:  # memory is taken where it is written
-                self._vectors = np.empty((len(self._read), found.shape[1]), np.float32)
-            self._vectors[numbers], self._read[numbers] = found, True
-        return self._vectors[rows]
+        read, table = self._stored.around(*self._place, rows, ["vector"])
+        return vector_rows(table["vector"])[np.searchsorted(read, rows)]
 
 
 _COLUMNS = ["embed_digest", *HIT_FIELDS]

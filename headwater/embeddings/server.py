@@ -8,6 +8,7 @@ never given a path, because it unpickles what it finds on disk.
 
 import time
 from http import HTTPStatus
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from headwater.embeddings import bm25
@@ -102,9 +103,10 @@ class ServerStore:
         collection = f"{self.prefix}{version}-{time.time_ns()}"
         self._create(collection, contents.dimension, count)
         total = -(-count // BATCH)
+        points = contents.fetch(range(count))
         for batch in track(batches(range(count)), what="indexing (batches of chunks)", total=total):
-            points = [_point(point) for point in contents.fetch(batch)]
-            self.client.upsert(collection, points, wait=True)
+            some = [_point(point) for point in islice(points, len(batch))]
+            self.client.upsert(collection, some, wait=True)
         self._check(version, collection)
         alias = CreateAlias(collection_name=collection, alias_name=self.prefix + version)
         self.client.update_collection_aliases([CreateAliasOperation(create_alias=alias)])

@@ -55,8 +55,8 @@ class Contents:
     Attributes:
         dimension: of the vectors.
         points: `id` and `digest` of each point, as `POINTS` has them.
-        fetch: yields the points of some rows of `points`, in their order; a build that starts from an
-            earlier version asks for those alone that differ.
+        fetch: yields the points of some rows of `points`, in their order, as they are taken; a build that
+            starts from an earlier version asks for those alone that differ.
         made_with: names what points depend on besides. A version that is made with something else has
             none of these points, whatever their digests.
     """

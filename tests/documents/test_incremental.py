@@ -1,14 +1,23 @@
 """Work is proportional to change, through all three stages."""
 
 import shutil
+from operator import itemgetter
+from random import Random
+from threading import current_thread
 
+import pytest
+
+from headwater import snapshot
+from headwater.documents import stage as stages
 from headwater.documents.chunk import shard_documents
 from headwater.documents.clean import clean_documents
 from headwater.documents.duplicates import find_duplicates, survivors
+from headwater.documents.quality import validate_chunks, validate_documents
 from headwater.documents.raw import update_raw
 from headwater.documents.sources import DEFAULT_SOURCES
+from headwater.fresh import Fresh
 from headwater.lake import Lake
-from tests.documents.examples import MODEL, SHARDS, Corpus
+from tests.documents.examples import MODEL, PROSE, SHARDS, Corpus
 
 TABLES = ("raw_documents", "clean_documents", "document_shards")
 
@@ -124,3 +133,90 @@ def test_the_default_corpus_is_indexed_whole(tmp_path):
     assert {row["language"] for row in lake.read("clean_documents").to_pylist()} == {"en"}
     headings = {row["heading"] for row in rows}
     assert "Special method names > Basic customization > object.__repr__(self)" in headings
+
+
+def sixty(corpus: Corpus) -> Corpus:
+    """As many documents that an edit of some leaves most rows of a shard as they are."""
+    for number in range(60):
+        corpus.write(f"{number}.txt", text_of(number))
+    return corpus
+
+
+def text_of(number: int, words: int = 60) -> str:
+    own = " ".join(f"w{number}x{at}" for at in range(words))
+    return f"Document {number}. {PROSE}\n\n{own}."
+
+
+def edit(corpus: Corpus, random: Random) -> None:
+    """Some documents come, go, or change: their text, a copy of another one, or nothing but spaces."""
+    names = sorted(path.name for path in corpus.folder.iterdir())
+    for name in random.sample(names, 5):
+        path, kind = corpus.folder / name, random.randrange(5)
+        if kind == 0:
+            path.unlink()
+        elif kind == 1:
+            path.write_bytes((corpus.folder / random.choice(names[:3])).read_bytes())
+        elif kind == 2:
+            path.write_text(path.read_text() + "  \n")
+        elif kind == 3:
+            path.write_text("\0" * 40)  # is turned away
+        else:
+            path.write_text(path.read_text() + f" And edited {random.random()}.")
+        for kept in names[:3]:
+            if not (corpus.folder / kept).exists():
+                corpus.write(kept, text_of(random.randrange(1000, 2000)))
+    corpus.write(f"new-{random.random()}.txt", text_of(random.randrange(100, 1000)))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_is_held_of_the_stage_before_changes_nothing(corpus: Corpus, monkeypatch, seed: int):
+    random = Random(seed)
+    alike = Corpus(sixty(corpus).folder, Lake(corpus.lake.root.parent / "alike"))
+
+    def build(lake: Lake, held: Fresh):
+        monkeypatch.setattr(stages, "FRESH", held)
+        monkeypatch.setattr(snapshot, "FRESH", held)
+        told = Corpus(corpus.folder, lake).build()
+        asked = [validate_documents(lake), validate_chunks(lake, 64)]
+        return told, [(each.success, each.shards, each.statistics) for each in asked]
+
+    fresh, used = Fresh(), 0
+    for _ in range(4):
+        (told, asked), (expected, expected_asked) = (
+            build(corpus.lake, fresh),
+            build(alike.lake, Fresh(most=0)),
+        )
+        assert asked == expected_asked
+        for mine, other in zip(told, expected, strict=True):
+            assert mine == other
+        for table in TABLES:
+            key = itemgetter("uri") if table != "document_shards" else itemgetter("uri", "ordinal")
+            assert sorted(corpus.rows(table), key=key) == sorted(alike.rows(table), key=key)
+        used += len(fresh._steps)
+        edit(corpus, random)
+    assert used, "nothing was held, so nothing was tried"
+    again = Corpus(corpus.folder, Lake(corpus.lake.root.parent / "again"))
+    assert [each.digest for each in corpus.build()] == [each.digest for each in again.build()]
+
+
+def test_an_edit_reads_no_text_of_the_documents_that_stay(corpus: Corpus, monkeypatch):
+    sixty(corpus).build()
+    validate_documents(corpus.lake)
+    validate_chunks(corpus.lake, 64)
+    corpus.write("7.txt", text_of(7) + " And edited.")
+    read, real = list[str](), snapshot.read_partition_file
+
+    def noted(path, schema, *rest):
+        if not current_thread().name.startswith(
+            "writing"
+        ):  # who puts a shard together needs all of it
+            read.extend(schema.names)
+        return real(path, schema, *rest)
+
+    corpus.raw()
+    monkeypatch.setattr(snapshot, "read_partition_file", noted)
+    assert corpus.clean().processed == 1
+    corpus.duplicates()
+    assert corpus.chunk().processed == 1
+    assert validate_documents(corpus.lake).success and validate_chunks(corpus.lake, 64).success
+    assert read and not {"content", "text", "headings"} & set(read)

@@ -32,9 +32,11 @@ store.BATCH = 2
 good = contents(corpus())
 
 def slow(ids):
-    yield from good.fetch(ids)
-    print("batch", flush=True)
-    time.sleep(60 if ids[0] == 4 else 0)
+    for at, point in enumerate(good.fetch(ids)):
+        if at % 2:
+            print("batch", flush=True)
+            time.sleep(60 if at == 5 else 0)
+        yield point
 
 EdgeStore(Path(sys.argv[1])).build("v1", replace(good, fetch=slow))
 """
