@@ -16,7 +16,7 @@ from headwater.documents.quality import validate_chunks, validate_documents
 from headwater.documents.raw import update_raw
 from headwater.documents.sources import DEFAULT_SOURCES
 from headwater.fresh import Fresh
-from headwater.lake import Lake
+from headwater.lake import Lake, rows_to_table
 from tests.documents.examples import MODEL, PROSE, SHARDS, Corpus
 
 TABLES = ("raw_documents", "clean_documents", "document_shards")
@@ -220,3 +220,52 @@ def test_an_edit_reads_no_text_of_the_documents_that_stay(corpus: Corpus, monkey
     assert corpus.chunk().processed == 1
     assert validate_documents(corpus.lake).success and validate_chunks(corpus.lake, 64).success
     assert read and not {"content", "text", "headings"} & set(read)
+
+
+def by_hand(corpus: Corpus, table: str, name: str, **values) -> str:
+    """Change the stored rows of a document, as a restore or another program may; gives its shard."""
+    rows = [row for row in corpus.rows(table) if row["uri"] == f"docs:///{name}"]
+    shard = rows[0]["shard"]
+    others = [row for row in corpus.rows(table) if row["shard"] == shard and row not in rows]
+    changed = [row | values for row in rows]
+    corpus.lake.replace(table, rows_to_table(table, [*others, *changed]), keys=[shard])
+    return shard
+
+
+def neighbour(corpus: Corpus, shard: str, *names: str) -> str:
+    """The name of another document of a shard."""
+    uris = (row["uri"] for row in corpus.rows("raw_documents") if row["shard"] == shard)
+    return next(name for uri in uris if (name := uri.removeprefix("docs:///")) not in names)
+
+
+@pytest.mark.parametrize("table", ["clean_documents", "document_shards"])
+def test_rows_that_are_others_than_a_stage_left_are_compared(corpus: Corpus, table: str):
+    first = sixty(corpus).build()
+    shard = by_hand(corpus, table, "5.txt", input_digest="0" * 64, text="This is wrong.")
+    beside = neighbour(corpus, shard, "5.txt")
+    corpus.write(beside, (corpus.folder / beside).read_text() + " And edited.")
+    corpus.build()
+    assert "This is wrong." not in {row["text"] for row in corpus.rows(table)}
+    corpus.write(beside, (corpus.folder / beside).read_text().removesuffix(" And edited."))
+    assert [each.digest for each in corpus.build()] == [each.digest for each in first]
+
+
+def test_digests_are_those_of_the_rows_that_are_there(corpus: Corpus):
+    sixty(corpus).build()
+    shard = by_hand(corpus, "clean_documents", "5.txt", language="xx")
+    beside = neighbour(corpus, shard, "5.txt")
+    corpus.write(beside, (corpus.folder / beside).read_text() + " And edited.")
+    told = corpus.build()[1]
+    assert "xx" in {row["language"] for row in corpus.rows("clean_documents")}
+    shutil.rmtree(corpus.lake.root / ".digests")
+    assert corpus.build()[1].digest == told.digest
+
+
+def test_damaged_digests_are_taken_again(corpus: Corpus):
+    sixty(corpus).build()
+    (kept,) = (corpus.lake.root / ".digests").glob("clean*.arrow")
+    kept.write_bytes(kept.read_bytes()[: kept.stat().st_size // 2])
+    corpus.write("7.txt", text_of(7) + " And edited.")
+    told = corpus.build()[1]
+    again = Corpus(corpus.folder, Lake(corpus.lake.root.parent / "again"))
+    assert again.build()[1].digest == told.digest
