@@ -22,8 +22,8 @@ NONE: Digests = np.empty((0, BYTES), np.uint8)
 _HEXADECIMAL = np.frombuffer(b"0123456789abcdef", np.uint8)
 #: Rows, and digests, that are written as JSON at once.
 _BLOCK = 16_384
-#: What a JSON string has otherwise than as it is.
-_ESCAPED = r'["\\\x00-\x1f]'
+#: Bytes that a JSON string has otherwise than as they are.
+_ESCAPED = np.isin(np.arange(256), [*range(0x20), *b'"\\'])
 #: As in `digest_of`.
 encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
 
@@ -126,8 +126,15 @@ def json_of(column: pa.Array | pa.ChunkedArray) -> pa.Array:
 
 def _is_plain(column: pa.Array) -> bool:
     """Whether its values are texts that JSON has as they are."""
-    is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
-    return is_text and not pc.any(pc.match_substring_regex(column, _ESCAPED)).as_py()
+    is_large = pa.types.is_large_string(column.type)
+    if not (is_large or pa.types.is_string(column.type)):
+        return False
+    _, ends, values = column.buffers()
+    if not len(column) or values is None:
+        return True
+    places = np.frombuffer(ends, np.int64 if is_large else np.int32)
+    first, last = places[column.offset], places[column.offset + len(column)]
+    return not _ESCAPED[np.frombuffer(values, np.uint8)[first:last]].any()
 
 
 def joined(*parts: Any) -> pa.Array:

@@ -212,9 +212,10 @@ def made_from(
     """
     if touched is None:
         return name(rows)
-    known = held.keys() - touched
-    named = name(chosen_rows(rows, known, but=True))
-    return {uri: held[uri] if uri in known else named[uri] for uri in rows["uri"].to_pylist()}
+    uris = rows["uri"].to_pylist()
+    others = [at for at, uri in enumerate(uris) if uri in touched or uri not in held]
+    named = name(rows.take(pa.array(others, pa.int64())))
+    return {uri: named[uri] if uri in named else held[uri] for uri in uris}
 
 
 def quarantined(lake: Lake, stage: str, shards: Sequence[str]) -> dict[str, dict[str, Any]]:
