@@ -116,8 +116,7 @@ class Snapshot:
         names = self.files.get(key, ())
         if len(names) != 1:
             return None
-        found = FRESH.chosen(file_name(names[0]), column, values, columns)
-        return None if found is None else found.cast(schema_of(self.name, columns))
+        return FRESH.chosen(file_name(names[0]), column, values, columns)
 
     def touched(self, key: str, files: Sequence[str]) -> set[str] | None:
         """URIs of the documents of a partition that may have other rows than when it had these files.

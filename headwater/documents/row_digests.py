@@ -22,6 +22,8 @@ NONE: Digests = np.empty((0, BYTES), np.uint8)
 _HEXADECIMAL = np.frombuffer(b"0123456789abcdef", np.uint8)
 #: Rows, and digests, that are written as JSON at once.
 _BLOCK = 16_384
+#: Rows that are as quick to write as JSON one by one.
+_FEW = 64
 #: Bytes that a JSON string has otherwise than as they are.
 _ESCAPED = np.isin(np.arange(256), [*range(0x20), *b'"\\'])
 #: As in `digest_of`.
@@ -106,6 +108,8 @@ def json_of(column: pa.Array | pa.ChunkedArray) -> pa.Array:
         column = column.combine_chunks()
     if column.null_count == len(column):
         return pa.array(["null"] * len(column), pa.string())
+    if len(column) <= _FEW:  # calls of Arrow let other threads go first, many times for nothing
+        return pa.array([encode(value) for value in column.to_pylist()], pa.string())
     if _is_plain(column):
         texts = joined('"', column.cast(pa.string()), '"')
         return texts.fill_null("null")

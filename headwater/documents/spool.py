@@ -7,7 +7,7 @@ killed process leaves is swept by the next one at work in the same lake.
 import shutil
 import tempfile
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -52,24 +52,28 @@ class Spool:
 
     def take(self, shard: str) -> pa.Table:
         """The rows of a shard, in the order in which they came; nothing more may be put."""
-        self._write()
-        if shard not in self._open:
-            return SCHEMAS[self._table].empty_table()
+        rows = self._rows.pop(shard, [])
+        if shard not in self._open:  # what fits into memory has been nowhere else
+            return rows_to_table(self._table, rows)
+        self._write_of(shard, rows)
         self._close(shard)
         path = self._folder / shard
         with pa.OSFile(str(path), "rb") as file:
-            rows = pa.ipc.open_stream(file).read_all()
+            table = pa.ipc.open_stream(file).read_all()
         path.unlink()
-        return rows
+        return table
 
     def _write(self) -> None:
         for shard, rows in self._rows.items():
-            if shard not in self._open:
-                file = pa.OSFile(str(self._folder / shard), "wb")
-                self._open[shard] = (file, pa.ipc.new_stream(file, SCHEMAS[self._table]))
-            self._open[shard][1].write_table(rows_to_table(self._table, rows))
+            self._write_of(shard, rows)
         self._rows.clear()
         self._bytes = 0
+
+    def _write_of(self, shard: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        if shard not in self._open:
+            file = pa.OSFile(str(self._folder / shard), "wb")
+            self._open[shard] = (file, pa.ipc.new_stream(file, SCHEMAS[self._table]))
+        self._open[shard][1].write_table(rows_to_table(self._table, rows))
 
     def _close(self, shard: str) -> None:
         file, writer = self._open.pop(shard)

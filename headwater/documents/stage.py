@@ -21,6 +21,7 @@ from headwater.fresh import FRESH, Step
 from headwater.lake import WRITERS, Lake, chosen_rows, rows_to_table
 from headwater.records import digest_of
 from headwater.snapshot import Snapshot, file_name
+from headwater.tables import SCHEMAS
 
 #: New rows of about this size are committed together: the most that a kill loses.
 COMMIT_BYTES = 32 * 2**20
@@ -128,12 +129,13 @@ class ShardWriter:
 
     def _write(self, shard: str, gone: Collection[str], new: pa.Table) -> AddAction | None:
         assert self._stored is not None  # whoever calls has seen to it
+        new = _in_order(new.cast(SCHEMAS[self.output.table]))
         old, base = self._stored.partition(shard), self._stored.files.get(shard, [])
         file, rows, self.digests[shard] = self._put_together(shard, base, old, gone, new)
         # Of a document that has old rows, too, the new ones would not be all.
-        come = pa.array(set(new["uri"].to_pylist()).difference(gone), pa.string())
-        if file is not None and not pc.any(pc.is_in(come, value_set=old["uri"])).as_py():
-            step = Step(base=base, gone=frozenset(gone), new=new.sort_by(_order(new)))
+        come = set(new["uri"].to_pylist()).difference(gone)
+        if file is not None and come.isdisjoint(old["uri"].to_pylist() if come else ()):
+            step = Step(base=base, gone=frozenset(gone), new=new)
             FRESH.hold(file_name(file.path), step, rows)
         return file
 
@@ -172,7 +174,7 @@ def _merged(old: pa.Table, gone: Collection[str], new: pa.Table) -> pa.Table:
     Old rows that stay are not copied where they were in that order: the new ones are put between runs
     of them.
     """
-    new = new.sort_by(_order(new))
+    new = _in_order(new)
     held, come = old["uri"].to_pylist(), new["uri"].to_pylist()
     parts, place, done = list[pa.Table](), 0, 0
     for uri in sorted({*come, *gone}):
@@ -194,6 +196,13 @@ def _merged(old: pa.Table, gone: Collection[str], new: pa.Table) -> pa.Table:
 def _order(rows: pa.Table) -> list[tuple[str, str]]:
     """How the rows of a shard are sorted."""
     return [(key, "ascending") for key in ("uri", "ordinal") if key in rows.column_names]
+
+
+def _in_order(rows: pa.Table) -> pa.Table:
+    """Rows as a shard has them, sorted where they are not."""
+    order = _order(rows)
+    places = list(zip(*(rows[key].to_pylist() for key, _ in order), strict=True))
+    return rows if places == sorted(places) else rows.sort_by(order)
 
 
 def made_from(
