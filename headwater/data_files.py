@@ -43,15 +43,14 @@ def write_partition_file(folder: Path, column: str, key: str, rows: pa.Table) ->
     stored = rows.drop_columns([column])
     codecs = _compression(stored)
     # Bounds of texts and digests skip nothing, and nearly no value is there twice in a file.
-    with pa.OSFile(str(path), "wb") as file:  # a path would be looked up as of any file system
-        pq.write_table(
-            stored,
-            file,
-            compression=codecs,
-            use_dictionary=False,
-            write_statistics=False,
-            row_group_size=_GROUP if _has_vectors(stored.schema) else None,
-        )
+    pq.write_table(
+        stored,
+        path,
+        compression=codecs,
+        use_dictionary=False,
+        write_statistics=False,
+        row_group_size=_GROUP if _has_vectors(stored.schema) else None,
+    )
     status = path.stat()
     return AddAction(
         path=name,

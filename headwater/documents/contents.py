@@ -64,7 +64,6 @@ def contents(
     """
     path = lake.root / ".digests" / f"{memory or table}.json"
     made_of = digest_of(_NAMES, version, list(columns), list(where_given), by_shard)
-    rows_of = None if by_shard else RowMemory(lake, table, columns, where_given)
     before: dict[str, Any] = read_json(path) or {}
     if before.get("made_of") != made_of:
         before = {"shards": {}}
@@ -77,6 +76,7 @@ def contents(
     }
     if "whole" in before and shards.keys() == names.keys() == before["shards"].keys():
         return Contents(whole=before["whole"], shards=shards)
+    rows_of = None if by_shard else RowMemory(lake, table, columns, where_given)
     # The name of all rows takes all rows.
     todo = names.keys() - shards.keys() if by_shard else names.keys()
     found = {shard: known[shard] for shard in todo & known.keys()}
