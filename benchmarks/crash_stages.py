@@ -31,6 +31,7 @@ from headwater.embeddings.edge import LIST, EdgeStore
 from headwater.embeddings.index import publish_index
 from headwater.embeddings.retrieve import RetrievalSettings, open_retriever
 from headwater.embeddings.static import StaticEncoder
+from headwater.embeddings.store import POINTS
 from headwater.files import read_json
 from headwater.lake import Lake
 from headwater.monitoring.retention import retain
@@ -290,7 +291,8 @@ def _published(place: Place) -> dict[str, Any]:
     lake, store = place.lake, place.store
     newest = store.versions()[-1]
     store.verify(newest)
-    points = pq.read_table(store.root / newest / LIST).to_pydict()
+    listed = pq.read_table(store.root / newest / LIST)
+    points = {name: [each.hex() for each in listed[name].to_pylist()] for name in POINTS.names}
     with open_retriever(store, StaticEncoder(MODEL), newest) as retriever:
         rankings = retriever.rankings(_QUESTION, limit=5)
         count = retriever.index.count()
