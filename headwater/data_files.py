@@ -26,7 +26,7 @@ _GROUP = 128
 
 _LZ4 = pa.Codec("lz4_raw")
 
-Rows = npt.NDArray[np.int64]
+RowNumbers = npt.NDArray[np.int64]
 
 
 def write_partition_file(folder: Path, column: str, key: str, rows: pa.Table) -> AddAction:
@@ -82,7 +82,7 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _halves(column: pa.ChunkedArray) -> bool:
-    """Whether what is in the middle of a column gets half as large; of a small one it always may."""
+    """Whether what is in the middle of a column gets half as large; a small one is compressed untried."""
     if not column.num_chunks:
         return True
     _, _, values = max(column.chunks, key=len).buffers()
@@ -93,8 +93,10 @@ def _halves(column: pa.ChunkedArray) -> bool:
 
 
 def _has_vectors(schema: pa.Schema) -> bool:
-    leaves = (kind for field in schema for _, kind in _leaves(field.name, field.type))
-    return any(map(pa.types.is_floating, leaves))
+    return any(
+        pa.types.is_list(field.type) and pa.types.is_floating(field.type.value_type)
+        for field in schema
+    )
 
 
 def _leaves(path: str, kind: pa.DataType) -> Iterator[tuple[str, pa.DataType]]:
@@ -121,8 +123,8 @@ def read_partition_file(path: Path, schema: pa.Schema, column: str | None, key: 
 
 
 def read_around(
-    path: Path, schema: pa.Schema, column: str | None, key: str, wanted: Rows
-) -> tuple[Rows, pa.Table]:
+    path: Path, schema: pa.Schema, column: str | None, key: str, wanted: RowNumbers
+) -> tuple[RowNumbers, pa.Table]:
     """Some rows of a data file, as `read_partition_file` gives them, and those that are read with them.
 
     Args:

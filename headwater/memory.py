@@ -23,6 +23,8 @@ def give_back() -> None:
 def work_apart() -> Iterator[None]:
     """For a stage: the search for cycles passes over what was there before it, the modules of all libraries
     among that, which take it tenths of a second each time; and what nothing uses is given back at the end.
+
+    For the whole process: where stages are in several threads, the first that ends ends this for all.
     """
     gc.freeze()
     try:

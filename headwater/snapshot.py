@@ -14,7 +14,7 @@ import deltalake
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from headwater.data_files import Rows, read_around, read_partition_file
+from headwater.data_files import RowNumbers, read_around, read_partition_file
 from headwater.fresh import FRESH
 from headwater.tables import PARTITIONED, SCHEMAS
 
@@ -68,8 +68,8 @@ class Snapshot:
         return found[0] if len(found) == 1 else pa.concat_tables([schema.empty_table(), *found])
 
     def around(
-        self, key: str, file: str, rows: Rows, columns: Sequence[str]
-    ) -> tuple[Rows, pa.Table]:
+        self, key: str, file: str, rows: RowNumbers, columns: Sequence[str]
+    ) -> tuple[RowNumbers, pa.Table]:
         """Some rows of a data file, by their numbers, and what is read with them (`read_around`)."""
         path = self._folder / unquote(file)
         schema = schema_of(self.name, columns)
@@ -100,8 +100,10 @@ class Snapshot:
         """The rows of a partition with these values in a column, in order.
 
         Args:
-            column: names rows, or all rows of a document.
+            column: names rows, or all rows of a document; of others, some rows with each value.
         """
+        if not values:
+            return schema_of(self.name, columns).empty_table()
         found = self.fresh(key, column, values, columns)
         if found is None:
             rows = self.partition(key, list(dict.fromkeys([*columns, column])))
@@ -151,7 +153,8 @@ class Partly:
     ) -> None:
         self._snapshot, self._key, self._all = snapshot, key, [*columns, *more]
         files = snapshot.files.get(key, ())
-        # What changed since this process wrote the file is most likely what it wrote.
+        # What a stage asks of a file that has just been written is most often what was new in it. Where it
+        # is more, the file is read again when that is known.
         fresh = len(files) == 1 and FRESH.step(file_name(files[0])) is not None
         self._whole = None if fresh else snapshot.partition(key, self._all)
         self.rows = (

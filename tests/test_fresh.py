@@ -33,7 +33,7 @@ def test_rows_that_fill_their_file_are_not_held():
 
 
 def test_the_oldest_make_room():
-    fresh = Fresh(most=2 * step("a").new.nbytes)
+    fresh = Fresh(most=2 * step("a").size())
     for name in ("first", "second", "third"):
         fresh.hold(name, step("a"), rows=12)
     assert [fresh.step(name) is None for name in ("first", "second", "third")] == [
@@ -41,7 +41,8 @@ def test_the_oldest_make_room():
         False,
         False,
     ]
-    fresh.hold("large", step(*"abcd"), rows=99)  # more than may be held
+    many = tuple(f"{number}" for number in range(1000))
+    fresh.hold("large", step("a", gone=many), rows=99)  # more than may be held
     assert fresh.step("large") is None and fresh.step("third") is not None
 
 

@@ -1,36 +1,12 @@
 """Which documents of a shard have other rows than before: came, went, or differ in a column.
 
-Knows tables whose rows have a name of their own and the URI of their document; not what is asked of
-them. What this process wrote a moment ago it knows; otherwise values are compared, not digests of them.
+Knows Arrow tables whose rows have a name of their own and the URI of their document; not where they
+come from, nor what is asked of them. Values are compared, not digests of them.
 """
-
-from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-
-from headwater.snapshot import Snapshot
-
-
-def changed_since(
-    table: Snapshot, shard: str, files: Sequence[str], columns: Sequence[str], identity: str
-) -> set[str] | None:
-    """The URIs of documents that have other rows than when a shard had these files.
-
-    Args:
-        columns: that are compared where it takes a comparison (`changed`).
-
-    Returns:
-        None where files of then are gone, so that it cannot be told.
-    """
-    touched = table.touched(shard, files)
-    if touched is not None:
-        return touched
-    then = table.earlier(shard, files, columns)
-    if then is None:
-        return None
-    return set(changed(then, table.partition(shard, columns), identity).to_pylist())
 
 
 def changed(before: pa.Table, now: pa.Table, identity: str) -> pa.Array:

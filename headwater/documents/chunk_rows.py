@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from headwater.documents.asked import Part
-from headwater.documents.changes import changed_since
+from headwater.documents.changes import changed
 from headwater.documents.duplicates import left_out_by_shard
 from headwater.documents.figures import NAMED, Figures
 from headwater.documents.rest import Before
@@ -73,19 +73,27 @@ class Chunks:
     ) -> tuple[Part, Part] | None:
         """None where files of then are gone, so that it cannot be told what changed."""
         chunk_files, document_files = before.files
-        of_chunks = changed_since(self.stored, shard, chunk_files, AS_STORED, "id")
-        of_documents = changed_since(self.documents, shard, document_files, NAMED, "uri")
-        if of_chunks is None or of_documents is None:
-            return None
-        left_out = self.left_out.get(shard, set()) ^ set(before.of_shard or ())
-        uris = pa.array(list(of_chunks | of_documents | left_out), pa.string())
-        chunks = self.stored.partition(shard, ["uri", "source"])
+        chunks = self.stored.partition(shard, AS_STORED)
         documents = self.documents.partition(shard, NAMED)
+        chunks_then = self.stored.earlier(shard, chunk_files, AS_STORED)
+        documents_then = self.documents.earlier(shard, document_files, NAMED)
+        if chunks_then is None or documents_then is None:
+            return None
+        of_chunks = changed(chunks_then, chunks, "id")
+        of_documents = changed(documents_then, documents, "uri")
+        left_out = self.left_out.get(shard, set()) ^ set(before.of_shard or ())
+        uris = pa.concat_arrays(
+            [of_chunks, of_documents, pa.array(sorted(left_out), pa.string())]
+        ).unique()
 
         counted = self._counted(shard, documents)
-        mine = pc.unique(chunks["uri"].filter(pc.is_in(chunks["uri"], value_set=uris)))
-        read = OF_CHUNKS if "text" in columns else AS_STORED
-        rows = self.stored.chosen(shard, "uri", mine.to_pylist(), read)
+        mine = pc.is_in(chunks["uri"], value_set=uris)
+        rows = chunks.filter(mine)
+        if "text" in columns:
+            texts = pa.chunked_array([], pa.string())
+            if rows.num_rows:
+                texts = self.stored.partition(shard, ["text"])["text"].filter(mine)
+            rows = rows.append_column("text", texts)
         asked = self._asked(rows, counted, columns)
 
         covered = counted["uri"].filter(pc.is_in(counted["uri"], value_set=uris)).combine_chunks()

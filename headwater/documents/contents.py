@@ -5,6 +5,7 @@ last time. Knows no stage; the memory is a cache that can be deleted.
 """
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -15,7 +16,6 @@ import numpy as np
 import pyarrow as pa
 
 from headwater.documents.row_digests import (
-    BYTES,
     NONE,
     Digests,
     as_column,
@@ -26,7 +26,7 @@ from headwater.documents.row_digests import (
 )
 from headwater.files import read_json, write_atomic, write_json
 from headwater.lake import Lake
-from headwater.records import digest_of
+from headwater.records import digest_bytes, digest_of
 
 #: How rows are named; another one has all digests taken anew.
 _NAMES = "names/2"
@@ -86,7 +86,7 @@ def contents(
             if remembered is not None:
                 found[shard] = remembered
     read = now.partitions(sorted(todo - found.keys()), [*columns, *where_given])
-    of_shards = ((shard, row_digests(rows, columns, where_given)) for shard, rows in read)
+    of_shards = ((shard, row_digests(each, columns, where_given)) for shard, each in read)
     every = dict[str, Digests]()
     for shard, digests in chain(found.items(), of_shards):
         if shard not in shards:
@@ -96,8 +96,9 @@ def contents(
     if rows_of is None:
         whole = digest_of(version, sorted(shards.items()))
     else:
-        whole = name_of(version, np.concatenate([NONE, *every.values()]))
-        rows_of.keep(every, now.files)
+        rows = np.concatenate([NONE, *every.values()])
+        whole = name_of(version, rows)
+        rows_of.keep(rows, {shard: len(digests) for shard, digests in every.items()}, now.files)
     entries = {shard: {"files": names[shard], "digest": shards[shard]} for shard in shards}
     write_json(path, {"made_of": made_of, "whole": whole, "shards": entries})
     return Contents(whole=whole, shards=shards)
@@ -129,14 +130,18 @@ class RowMemory:
         key, start, end = self._places.get(shard, ("", 0, 0))
         return self._digests[start:end] if key == digest_of(files) else None
 
-    def keep(self, digests: Mapping[str, Digests], files: Mapping[str, Sequence[str]]) -> None:
-        """Keep the digests of all shards, with the names of their data files."""
+    def keep(
+        self, digests: Digests, sizes: Mapping[str, int], files: Mapping[str, Sequence[str]]
+    ) -> None:
+        """Keep the digests of all shards, one after another, with the names of their data files."""
         if not self._keeps:
             return
-        sizes = {shard: [digest_of(files[shard]), len(rows)] for shard, rows in digests.items()}
-        told = json.dumps({"made_of": self._made_of, "shards": sizes}).encode()
-        schema = pa.schema([("digest", pa.binary(BYTES))], metadata={_TOLD: told})
-        column = as_column(np.concatenate([NONE, *digests.values()]))
+        shards = {shard: [digest_of(files[shard]), size] for shard, size in sizes.items()}
+        column = as_column(digests)
+        told = {"made_of": self._made_of, "shards": shards, "digest": _digest(column)}
+        schema = pa.schema(
+            [("digest", column.type)], metadata={_TOLD: json.dumps(told)}
+        )
         sink = pa.BufferOutputStream()
         with pa.ipc.new_file(sink, schema) as writer:
             writer.write_table(pa.table([column], schema=schema))
@@ -146,14 +151,27 @@ class RowMemory:
         try:
             with pa.ipc.open_file(pa.py_buffer(self._path.read_bytes())) as file:
                 told, rows = json.loads(file.schema.metadata[_TOLD]), file.read_all()
-        except (FileNotFoundError, pa.ArrowInvalid, OSError):  # torn, when the power went
+            column = rows["digest"].combine_chunks()
+            sizes = [size for _, size in told["shards"].values()]
+            if told["made_of"] != self._made_of or sum(sizes) != len(column):
+                return
+            if told["digest"] != _digest(column):
+                return
+        except FileNotFoundError:
             return
-        if told["made_of"] != self._made_of:
+        except (OSError, pa.ArrowException, ValueError, KeyError, TypeError) as error:
+            log.warning("%s is damaged and is made again: %s", self._path, error)
             return
         self._digests, end = of_column(rows["digest"]), 0
-        for shard, (key, count) in told["shards"].items():
-            self._places[shard] = (key, end, end + count)
-            end += count
+        for shard, (key, size) in told["shards"].items():
+            self._places[shard] = (key, end, end + size)
+            end += size
+
+
+def _digest(column: pa.Array) -> str:
+    """Of what a column of digests holds: it is not forced to disk, and is believed for long."""
+    return digest_bytes(of_column(pa.chunked_array([column])).tobytes())
 
 
 _TOLD = b"headwater_rows"
+log = logging.getLogger("headwater")

@@ -227,11 +227,13 @@ def _linked(signed: Signatures, threshold: float) -> Indices:
     """For each signature the first one that it is linked to, itself where there is none."""
     group = np.arange(len(signed))
 
-    def meetings(band: int) -> list[tuple[Indices, Indices]]:
-        return list(_meetings(_keys(signed[:, band * ROWS : (band + 1) * ROWS])))
+    def sorted_keys(band: int) -> tuple[Indices, npt.NDArray[np.uint64]]:
+        keys = _keys(signed[:, band * ROWS : (band + 1) * ROWS])
+        order = np.argsort(keys, kind="stable")
+        return order, keys[order]
 
-    for _, pairs in read_ahead(meetings, range(BANDS)):
-        for left, right in pairs:
+    for _, (order, keys) in read_ahead(sorted_keys, range(BANDS)):
+        for left, right in _meetings(order, keys):
             apart = group[left] != group[right]
             left, right = left[apart], right[apart]  # noqa: PLW2901
             alike = _agreement(signed, left, right) >= threshold
@@ -247,10 +249,8 @@ def _keys(band: Signatures) -> npt.NDArray[np.uint64]:
     return keys
 
 
-def _meetings(keys: npt.NDArray[np.uint64]) -> Iterator[tuple[Indices, Indices]]:
-    """Pairs of equal keys, at most `_WINDOW` apart among their equals."""
-    order = np.argsort(keys, kind="stable")
-    keys = keys[order]
+def _meetings(order: Indices, keys: npt.NDArray[np.uint64]) -> Iterator[tuple[Indices, Indices]]:
+    """Pairs of equal keys, at most `_WINDOW` apart among their equals; of sorted keys, and their places."""
     for apart in range(1, min(_WINDOW, len(keys) - 1) + 1):
         same = np.flatnonzero(keys[apart:] == keys[:-apart])
         if not len(same):

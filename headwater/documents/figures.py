@@ -86,10 +86,7 @@ class Figures:
             same = pc.equal(documents["digest"], kept["digest"].take(at)).fill_null(False)
             at = pc.if_else(same, at, pa.scalar(None, pa.int32()))
         if at.null_count:
-            changed = documents["uri"].filter(pc.is_null(at)).combine_chunks()
-            # All rows of a URI, should it be there twice: the check that tells of it asks here.
-            at = pc.if_else(pc.is_in(documents["uri"], changed), pa.scalar(None, pa.int32()), at)
-            rows = self._documents.chosen(shard, "uri", changed.to_pylist(), MEASURED)
+            rows = self._documents.partition(shard, MEASURED).filter(pc.is_null(at))
             new = figures_of(rows, words=self._words)
             new = new.append_column("digest", documents["digest"].filter(pc.is_null(at)))
             if kept is None:

@@ -319,6 +319,8 @@ class _Child:
             "reply": limit,
         }
         try:
+            if self._unread or _is_readable(self._out):
+                raise self._died(CRASHED, "its parser spoke out of turn")
             frames = [json.dumps(asked).encode(), document.content]
             parts = [part for frame in frames for part in (LENGTH.pack(len(frame)), frame)]
             # Each call lets other threads go first: one is all that most documents take.
@@ -331,6 +333,8 @@ class _Child:
                 return self._refusal(head)
             text = self._frame(limit, deadline, seconds)
             headings = self._frame(limit, deadline, seconds)
+            if self._unread:  # it would be taken for the reply to the next document
+                raise self._died(CRASHED, "its parser said more than a reply")
             return _parsed(head["title"], text, headings, head["notes"])
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise self._died(
@@ -444,6 +448,12 @@ class _Child:
         left = deadline - time.monotonic()
         if left <= 0 or not poll.poll(left * 1000):
             raise self._late(seconds)
+
+
+def _is_readable(pipe: int) -> bool:
+    poll = select.poll()
+    poll.register(pipe, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _opened_status(process: int) -> IO[bytes] | None:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from headwater.documents.asked import Asking, Part, QualityResult, ShardedTable, result_of
 from headwater.documents.asked_before import Memory
 from headwater.documents.asking import ask, described
-from headwater.documents.changes import changed_since
+from headwater.documents.changes import changed
 from headwater.documents.chunk_rows import AS_STORED, COMPARED, COVERAGE, OF_CHUNKS, Chunks
 from headwater.documents.figures import NAMED, Figures, figures_of
 from headwater.documents.rest import Before
@@ -177,13 +177,14 @@ class _Documents:
 
     def part(self, shard: str, columns: Collection[str], before: Before | None) -> Part:
         """The documents of a shard that are asked of: where it held, those that are others now."""
+        then = None
         if before is not None:
             (files,) = before.files
-            uris = changed_since(self._stored, shard, files, _AS_STORED, "uri")
-            if uris is not None:
-                every = self._stored.partition(shard, [*NAMED, "source"])
-                mine = pc.is_in(every["uri"], value_set=pa.array(list(uris), pa.string()))
-                return Part(rows=self._measured(shard, every, mine, columns), every=every)
+            then = self._stored.earlier(shard, files, _AS_STORED)
+        if then is not None:
+            now = self._stored.partition(shard, _AS_STORED)
+            mine = pc.is_in(now["uri"], value_set=changed(then, now, "uri"))
+            return Part(rows=self._measured(shard, now, mine, columns), every=now)
         rows = self.rows(shard, columns)
         return Part(rows=rows, every=rows)
 
@@ -197,13 +198,10 @@ class _Documents:
         """Rows with the columns that are asked of, those of their texts too.
 
         Args:
-            table: of the whole shard: what is asked of as it is, or `NAMED` where rows are chosen.
+            table: of the whole shard.
             chosen: which of its rows; None is all.
         """
-        rows = table
-        if chosen is not None:
-            uris = table["uri"].filter(chosen).to_pylist()
-            rows = self._stored.chosen(shard, "uri", uris, _AS_STORED)
+        rows = table if chosen is None else table.filter(chosen)
         stored = rows.select([each for each in _AS_STORED if each in columns])
         if not set(_MEASURED) & set(columns):
             return stored

@@ -125,7 +125,7 @@ class ShardWriter:
         self.flush()
         if self._threads is not None:
             self._threads.shutdown()
-            self._threads = None
+            self._threads = self._memory = None
 
     def _write(self, shard: str, gone: Collection[str], new: pa.Table) -> AddAction | None:
         assert self._stored is not None  # whoever calls has seen to it

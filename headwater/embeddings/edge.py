@@ -10,7 +10,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -109,10 +109,10 @@ class EdgeStore:
             opening = beside.submit(self._begin, base, work / SHARD, contents, believing=believing)
             try:
                 gone, changed = _difference(self._present(base), contents.points)
+                copied, shard = opening.result()
             except BaseException:
-                opening.result()[1].close()
+                opening.add_done_callback(_close_again)
                 raise
-            copied, shard = opening.result()
             # Asking the engine for all of them takes it seconds.
             listing = beside.submit(_write_list, contents.points, work / LIST)
             try:
@@ -383,6 +383,12 @@ def _write_list(points: pa.Table, path: Path) -> str:
     """Write the list of a version's points; gives its digest."""
     pq.write_table(points, path, compression="none", use_dictionary=False, write_statistics=False)
     return digest_file(path)
+
+
+def _close_again(opening: "Future[tuple[Copied, EdgeShard]]") -> None:
+    """Close what was opened for nothing."""
+    if opening.exception() is None:
+        opening.result()[1].close()
 
 
 def _finish(shard: "EdgeShard") -> None:

@@ -137,9 +137,16 @@ class _Source:
         sizes = [self._chunks.sizes[shard] for shard in self._shards]
         self._ends = np.cumsum(sizes)
         ids, digests = (np.empty((sum(sizes), BYTES), np.uint8) for _ in POINTS.names)
-        for (_, named), end in zip(read_ahead(self._named, self._shards), self._ends, strict=True):
-            rows = slice(end - len(named[0]), end)
-            ids[rows], digests[rows] = named
+        for (shard, named), end in zip(
+            read_ahead(self._named, self._shards), self._ends, strict=True
+        ):
+            size = self._chunks.sizes[shard]
+            if len(named[0]) != size:
+                raise IntegrityError(
+                    f"document_shards has {len(named[0])} rows in shard {shard}, not {size}.",
+                    mend="Delete the shard's data file, and build again.",
+                )
+            ids[end - size : end], digests[end - size : end] = named
         #: Id and digest of each chunk, in order of shards.
         self.points = pa.table([as_column(ids), as_column(digests)], schema=POINTS)
         self._digests = digests
@@ -214,7 +221,7 @@ class _Shard:
         # An edit's vectors are in the newest file, the last one.
         for name in reversed(self._vectors.files.get(self._shard, ())):
             file = _VectorFile(self._vectors, self._shard, name, self._model)
-            at = pc.index_in(digests.take(pa.array(left)), value_set=file.digests)
+            at = pc.index_in(digests.take(pa.array(left)), value_set=file.digests, skip_nulls=True)
             has = at.is_valid().to_numpy(zero_copy_only=False)
             if has.any():
                 parts.append(file.vectors(at.drop_null().to_numpy()))
@@ -247,7 +254,8 @@ class _VectorFile:
     def vectors(self, rows: npt.NDArray[np.int64]) -> Vectors:
         """The vectors of some rows."""
         read, table = self._stored.around(*self._place, rows, ["vector"])
-        return vector_rows(table["vector"])[np.searchsorted(read, rows)]
+        # Around them may be vectors of another model, of another size.
+        return vector_rows(table["vector"].take(pa.array(np.searchsorted(read, rows))))
 
 
 _COLUMNS = ["embed_digest", *HIT_FIELDS]

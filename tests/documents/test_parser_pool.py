@@ -136,6 +136,16 @@ def test_a_reply_that_no_parser_would_give_is_not_believed(misbehaving, reply):
     assert "makes no sense" in bad.detail
 
 
+@pytest.mark.parametrize("size", [1, 2**17])
+def test_a_reply_to_a_document_that_is_yet_to_come_is_not_taken(misbehaving, size):
+    forged = frame(b"forged" * size)
+    bad, good = misbehaving.map(
+        [lie(head(), frame(b"x"), frame(b""), head(), forged, frame(b"")), document("say one")]
+    )
+    assert (bad.reason, bad.detail) == ("parser_crashed", "its parser said more than a reply")
+    assert good.text == "one"
+
+
 def test_a_note_is_taken_as_one_line_without_hidden_characters(misbehaving):
     told = lie(head(notes=["\u202eleft as\n it  was"]), frame(b"x"), frame(b""))
     assert misbehaving.map([told])[0].notes == ("left as it was",)

@@ -1,11 +1,12 @@
 import json
 import logging
 
+import pyarrow as pa
 import pytest
 
 from headwater.embeddings import bm25, index
 from headwater.embeddings.edge import EdgeStore
-from headwater.embeddings.embed import embed_chunks
+from headwater.embeddings.embed import TABLE, embed_chunks
 from headwater.embeddings.index import publish_index
 from headwater.errors import HeadwaterError
 from headwater.lake import Lake
@@ -71,6 +72,23 @@ def test_a_moved_span_updates_the_payload(lake, store):
     assert stats.version != first.version and stats.added == 1
     index = store.open(stats.version)
     assert index.bm25("exception", 1)[0].start == 99
+    index.close()
+
+
+def test_vectors_of_another_model_lie_in_the_same_file(lake, store):
+    first = publish(lake, store)
+    rows = lake.read(TABLE)
+    other = pa.Table.from_pylist(
+        [{**row, "model": "other", "vector": [1.0, 2.0, 3.0]} for row in rows.to_pylist()],
+        schema=rows.schema,
+    )
+    lake.replace(TABLE, pa.concat_tables([other, rows]), keys=shard_keys())
+    store.delete(first.version)
+    again = publish_index(lake, store, model_digest="words")
+    assert again.version == first.version
+    index = store.open(again.version)
+    (vector,) = WordEncoder().encode(["lambda\nLambda expressions create anonymous functions."])
+    assert index.dense(vector, 1)[0].score == pytest.approx(1, abs=1e-5)
     index.close()
 
 
