@@ -139,9 +139,7 @@ class RowMemory:
         shards = {shard: [digest_of(files[shard]), size] for shard, size in sizes.items()}
         column = as_column(digests)
         told = {"made_of": self._made_of, "shards": shards, "digest": _digest(column)}
-        schema = pa.schema(
-            [("digest", column.type)], metadata={_TOLD: json.dumps(told)}
-        )
+        schema = pa.schema([("digest", column.type)], metadata={_TOLD: json.dumps(told)})
         sink = pa.BufferOutputStream()
         with pa.ipc.new_file(sink, schema) as writer:
             writer.write_table(pa.table([column], schema=schema))
