@@ -144,7 +144,7 @@ class _Source:
             if len(named[0]) != size:
                 raise IntegrityError(
                     f"document_shards has {len(named[0])} rows in shard {shard}, not {size}.",
-                    mend="Delete the shard's data file, and build again.",
+                    mend="Put the table back with `headwater data restore`, and build again.",
                 )
             ids[end - size : end], digests[end - size : end] = named
         #: Id and digest of each chunk, in order of shards.

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headwater.documents import row_digests as module
-from headwater.documents.row_digests import hex_digests, name_of, row_digests
+from headwater.documents.row_digests import encode, hex_digests, json_of, name_of, row_digests
 from headwater.records import digest_of
 
 TEXT = st.one_of(st.none(), st.text(st.characters(exclude_categories=["Cs"]), max_size=8))
@@ -21,6 +21,14 @@ ROWS = st.lists(
     max_size=20,
 )
 SCHEMA = pa.schema([("text", pa.string()), ("number", pa.int64()), ("tags", pa.list_(pa.string()))])
+
+
+@pytest.fixture(autouse=True, scope="module", params=[0, module._FEW], ids=["columns", "rows"])
+def few(request):
+    """As for a few rows, which are written as JSON one by one, and as for many."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_FEW", request.param)
+        yield
 
 
 def in_hexadecimal(found) -> list[str]:
@@ -93,3 +101,11 @@ def test_a_digest_is_its_own_name_in_a_row_that_holds_nothing_else():
     assert found == [digests[0], tagged, digests[2], digest_of("short"), digest_of(None)]
     alone = row_digests(table.slice(2, 1), ("digest",), ("tags",))
     assert in_hexadecimal(alone) == [digests[2]]
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string()])
+def test_a_part_of_a_column_is_looked_at_where_it_is(kind):
+    column = pa.array(["one", "two", 'th"ree', None], kind)
+    found = [json_of(column.slice(start)).to_pylist() for start in range(3)]
+    every = [encode(each) for each in column.to_pylist()]
+    assert found == [every, every[1:], every[2:]]
