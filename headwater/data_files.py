@@ -5,8 +5,9 @@ engine writes and reads the same files, and takes several times as long for a sh
 """
 
 import json
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
@@ -110,16 +111,43 @@ def _leaves(path: str, kind: pa.DataType) -> Iterator[tuple[str, pa.DataType]]:
         yield path, kind
 
 
-def read_partition_file(path: Path, schema: pa.Schema, column: str | None, key: str) -> pa.Table:
+def read_partition_file(
+    path: Path,
+    schema: pa.Schema,
+    column: str | None,
+    key: str,
+    *,
+    let_go: Collection[str] = (),
+) -> pa.Table:
     """Rows of one data file, as `schema` has them: without a data set of all the table's files, which
     takes ten times as long for a shard.
 
     Args:
         column: that the table is partitioned by, with the value `key` in these rows.
+        let_go: columns that nobody is to read from this file soon (`_let_go`).
     """
-    with _opened(path) as file:
+    with _opened(path) as (file, data):
         rows = file.read(schema.names, use_threads=False)  # those that it has
+        if let_go:
+            _let_go(data, file.metadata, let_go)
     return _as_asked(rows, schema, column, key)
+
+
+def _let_go(data: pa.OSFile, metadata: pq.FileMetaData, columns: Collection[str]) -> None:
+    """Have the system drop these columns of a file from its cache, where they are on disk.
+
+    What is written next takes their memory. Fresh memory costs several times as much where a host has to
+    find it first: a virtual machine hands back to its host what has been free for some seconds.
+    """
+    if not hasattr(os, "posix_fadvise"):
+        return  # macOS
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        for place in range(group.num_columns):
+            part = group.column(place)
+            if part.path_in_schema in columns:
+                start, size = part.data_page_offset, part.total_compressed_size
+                os.posix_fadvise(data.fileno(), start, size, os.POSIX_FADV_DONTNEED)
 
 
 def read_around(
@@ -133,7 +161,7 @@ def read_around(
     Returns:
         The numbers of the rows that were read, in order, and the rows.
     """
-    with _opened(path) as file:
+    with _opened(path) as (file, _):
         of_group = [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)]
         ends = np.cumsum(of_group)
         groups = np.unique(np.searchsorted(ends, wanted, side="right"))
@@ -143,10 +171,10 @@ def read_around(
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[pq.ParquetFile]:
+def _opened(path: Path) -> Iterator[tuple[pq.ParquetFile, pa.OSFile]]:
     """To be read by this thread alone: whoever reads several files has threads of its own."""
     with pa.OSFile(str(path)) as data, pq.ParquetFile(data, pre_buffer=False) as file:
-        yield file
+        yield file, data
 
 
 def _as_asked(rows: pa.Table, schema: pa.Schema, column: str | None, key: str) -> pa.Table:

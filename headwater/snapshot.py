@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from headwater.data_files import RowNumbers, read_around, read_partition_file
 from headwater.fresh import FRESH
-from headwater.tables import PARTITIONED, SCHEMAS
+from headwater.tables import LARGE, PARTITIONED, SCHEMAS
 
 K = TypeVar("K")
 R = TypeVar("R")
@@ -57,13 +57,25 @@ class Snapshot:
         """The rows of one partition; only these columns, where some are named."""
         return self.of_files(key, self.files.get(key, ()), columns)
 
+    def replaced(self, key: str) -> pa.Table:
+        """The rows of one partition for whoever writes it anew: what the system holds of the large columns
+        of its files is let go. Others may be compared with what comes.
+        """
+        return self.of_files(key, self.files.get(key, ()), let_go=LARGE)
+
     def of_files(
-        self, key: str, files: Iterable[str], columns: Sequence[str] | None = None
+        self,
+        key: str,
+        files: Iterable[str],
+        columns: Sequence[str] | None = None,
+        *,
+        let_go: Collection[str] = (),
     ) -> pa.Table:
         """The rows of some data files of one partition."""
         schema, column = schema_of(self.name, columns), PARTITIONED.get(self.name)
         found = [
-            read_partition_file(self._folder / unquote(path), schema, column, key) for path in files
+            read_partition_file(self._folder / unquote(path), schema, column, key, let_go=let_go)
+            for path in files
         ]
         return found[0] if len(found) == 1 else pa.concat_tables([schema.empty_table(), *found])
 
@@ -75,13 +87,18 @@ class Snapshot:
         schema = schema_of(self.name, columns)
         return read_around(path, schema, PARTITIONED.get(self.name), key, rows)
 
-    def earlier(self, key: str, files: Iterable[str], columns: Sequence[str]) -> pa.Table | None:
+    def earlier(
+        self, key: str, files: Iterable[str], columns: Sequence[str], *, last: bool = False
+    ) -> pa.Table | None:
         """The rows of one partition as these data files of another version have them.
 
         None where one of them is there no more: what no version needs is vacuumed.
+
+        Args:
+            last: whether nobody is to read them after this; then the system need not hold them.
         """
         try:
-            return self.of_files(key, files, columns)
+            return self.of_files(key, files, columns, let_go=columns if last else ())
         except FileNotFoundError:
             return None
 

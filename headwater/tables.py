@@ -210,3 +210,5 @@ PARTITIONED = {
     "tombstones": "shard", "document_shards": "shard", "chunk_embeddings": "shard",
     "requests": "day", "feedback": "day",
 }  # fmt: skip
+#: Columns that make most of a table's bytes.
+LARGE = frozenset({"content", "text", "signature"})

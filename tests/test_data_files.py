@@ -1,5 +1,6 @@
 """Data files of the lake."""
 
+import os
 import random
 
 import numpy as np
@@ -60,3 +61,27 @@ def test_some_rows_are_read_with_those_around_them(tmp_path, wanted):
     assert set(wanted) <= set(numbers.tolist()) and len(numbers) <= 128 * len(wanted)
     assert found["number"].to_pylist() == numbers.tolist()
     assert set(found["shard"].to_pylist()) == {"00"} and found["late"].null_count == len(found)
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="the system takes no advice")
+def test_the_system_lets_go_of_some_columns_of_a_file_and_of_no_others(tmp_path, monkeypatch):
+    names, texts = (
+        [f"{word} {at} " + "".join(LETTERS.choices("abcdef", k=size)) for at in range(1000)]
+        for word, size in (("name", 20), ("text", 300))
+    )
+    rows = pa.table({"shard": ["00"] * 1000, "name": names, "text": texts})
+    path = tmp_path / write_partition_file(tmp_path, "shard", "00", rows).path
+    advised = []
+
+    def advise(file: int, start: int, size: int, advice: int) -> None:
+        assert advice == os.POSIX_FADV_DONTNEED
+        advised.append(os.pread(file, size, start))
+
+    monkeypatch.setattr(os, "posix_fadvise", advise)
+    assert read_partition_file(path, rows.schema, "shard", "00").equals(rows)
+    assert not advised
+    found = read_partition_file(path, rows.schema, "shard", "00", let_go=["text"])
+    assert found.equals(rows)
+    (bytes_of_column,) = advised
+    assert all(text.encode() in bytes_of_column for text in texts)
+    assert not any(name.encode() in bytes_of_column for name in names)

@@ -75,7 +75,7 @@ class Chunks:
         chunk_files, document_files = before.files
         chunks = self.stored.partition(shard, AS_STORED)
         documents = self.documents.partition(shard, NAMED)
-        chunks_then = self.stored.earlier(shard, chunk_files, AS_STORED)
+        chunks_then = self.stored.earlier(shard, chunk_files, AS_STORED, last=True)
         documents_then = self.documents.earlier(shard, document_files, NAMED)
         if chunks_then is None or documents_then is None:
             return None

@@ -130,7 +130,7 @@ class ShardWriter:
     def _write(self, shard: str, gone: Collection[str], new: pa.Table) -> AddAction | None:
         assert self._stored is not None  # whoever calls has seen to it
         new = _in_order(new.cast(SCHEMAS[self.output.table]))
-        old, base = self._stored.partition(shard), self._stored.files.get(shard, [])
+        old, base = self._stored.replaced(shard), self._stored.files.get(shard, [])
         file, rows, self.digests[shard] = self._put_together(shard, base, old, gone, new)
         # Of a document that has old rows, too, the new ones would not be all.
         come = set(new["uri"].to_pylist()).difference(gone)
