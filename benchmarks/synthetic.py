@@ -8,7 +8,7 @@ texts mean nothing, so they serve for time, memory and duplicates, not for retri
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -36,12 +36,14 @@ class Corpus:
     """Documents 0 to `documents` - 1 of a seed; a larger one begins with the smaller one.
 
     Args:
-        edited: the share of documents that have an edit in them, spread over all.
+        edited: the share of documents that are edited at a time, spread over all.
+        times: how often that was done, to others each time.
     """
 
     documents: int
     seed: int = 20_261_121
     edited: float = 0.0
+    times: int = 1
 
     def text(self, number: int) -> str:
         """A document: sentences in paragraphs."""
@@ -51,7 +53,7 @@ class Corpus:
             changed = random.choice(len(words), len(words) // CHANGED, replace=False)
             at = changed if len(changed) else np.array([len(words) - 1])
             words[at] = random.integers(VOCABULARY, size=len(at))
-        if self.is_edited(number):
+        for _ in filter(partial(self.is_edited, number), range(1, self.times + 1)):
             words[random.integers(len(words))] = random.integers(VOCABULARY)
             words = np.append(words, random.integers(VOCABULARY, size=12))
         # Where sentences and paragraphs end is the original's, so that only words differ.
@@ -68,15 +70,16 @@ class Corpus:
         earlier = int(self._random(number, 3).integers(number))
         return earlier - 1 if self.is_copy(earlier) else earlier
 
-    def is_edited(self, number: int) -> bool:
-        """Whether it has an edit in it: one in each run of 1 / `edited` documents."""
+    def is_edited(self, number: int, time: int = 1) -> bool:
+        """Whether it was edited at a time: one in each run of 1 / `edited` documents is."""
         if not self.edited:
             return False
         run = round(1 / self.edited)
-        return number % run == int(self._random(number // run, 4).integers(run))
+        purpose = 4 if time == 1 else 4 + time  # 5 is taken
+        return number % run == int(self._random(number // run, purpose).integers(run))
 
     def write(self, folder: Path) -> int:
-        """Write the corpus as JSONL files; returns how many documents are edited."""
+        """Write the corpus as JSONL files; returns how many documents were edited at the last time."""
         folder.mkdir(parents=True, exist_ok=True)
         edited = 0
         for start in range(0, self.documents, PER_FILE):
@@ -84,7 +87,7 @@ class Corpus:
             path = folder / f"part-{start // PER_FILE:05d}.jsonl"
             with path.open("w", encoding="utf-8") as file:
                 for number in numbers:
-                    edited += self.is_edited(number)
+                    edited += self.is_edited(number, self.times)
                     row = {"id": f"{number:08d}", "text": self.text(number)}
                     file.write(json.dumps(row) + "\n")
         return edited

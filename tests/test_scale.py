@@ -47,6 +47,14 @@ def test_edits_are_spread_and_leave_the_rest_as_it_was() -> None:
     assert [number // 100 for number in edited] == [0, 1, 2, 3]
 
 
+def test_edits_at_another_time_leave_the_earlier_ones_as_they_were() -> None:
+    first, second = (Corpus(400, edited=0.01, times=times) for times in (1, 2))
+    edited = [number for number in range(400) if second.text(number) != first.text(number)]
+    assert edited == [number for number in range(400) if second.is_edited(number, 2)]
+    assert len(edited) == 4
+    assert edited != [number for number in range(400) if first.is_edited(number)]
+
+
 def test_a_small_run_shows_what_is_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -64,7 +72,8 @@ def test_a_small_run_shows_what_is_asked_for(
     assert edit["processed"]["raw_documents"] == edit["processed"]["clean_documents"] == 2
     assert 0 < edit["indexed"] < full["indexed"] / 2
     assert edit["index"] != full["index"]
+    assert edit["seconds"] == sorted(found["edits_seconds"])[1] and len(found["edits_seconds"]) == 3
     assert set(none["processed"].values()) == {0}
-    assert (none["embedded"], none["indexed"], none["index"]) == (0, 0, edit["index"])
+    assert (none["embedded"], none["indexed"]) == (0, 0) and none["index"] != full["index"]
     assert full["stages_peak_mb"]["clean_documents"] > 0  # others may be over between two looks
     assert "200 documents" in scale.show(found)
