@@ -70,6 +70,9 @@ EXACT_POINTS = 20_000
 #: Vectors that are indexed at a time, as a segment of the engine's: what bounds the memory of a build,
 #: which is several times that. A version is published whole, so there is no write-ahead log.
 PART_BYTES = 96 * 2**20
+#: The share of that up to which an update merges what it brings with what is there. Otherwise one in a few
+#: small updates would index a large part again.
+_MERGED = 1 / 4
 
 
 class EdgeStore:
@@ -116,7 +119,7 @@ class EdgeStore:
             # Asking the engine for all of them takes it seconds.
             listing = beside.submit(_write_list, contents.points, work / LIST)
             try:
-                points = self._fill(shard, work / SHARD, contents, gone, changed)
+                points = self._fill(shard, work / SHARD, contents, gone, changed, base=base)
             except Exception:
                 if base is not None:
                     self.verify(base)  # damage that was not looked for may be why
@@ -181,7 +184,7 @@ class EdgeStore:
         if base is not None:
             copied = self._copy(base, folder, believing=believing)
         try:
-            return copied, self._shard(folder, contents)
+            return copied, self._shard(folder, contents, base)
         except Exception:
             if base is not None:
                 self.verify(base)  # damage that was not looked for may be why
@@ -194,6 +197,8 @@ class EdgeStore:
         contents: Contents,
         gone: Sequence[str],
         changed: Sequence[int],
+        *,
+        base: str | None,
     ) -> int:
         """Make a shard hold some contents, and close it; gives how many points it has.
 
@@ -202,6 +207,7 @@ class EdgeStore:
             gone: ids of the points that it has and shall not have.
             changed: rows of the contents that it lacks, or has otherwise. All of such a point is written:
                 what the folder has of it may be damaged, and nobody would see.
+            base: the version that it began as.
         """
         from qdrant_edge import UpdateOperation
 
@@ -214,7 +220,7 @@ class EdgeStore:
                 if since * contents.dimension * 4 >= PART_BYTES:
                     # What is mapped stays in memory until it is closed, so a part at a time.
                     _finish(shard)
-                    shard, since = self._shard(folder, contents), 0
+                    shard, since = self._shard(folder, contents, base), 0
                 some = [_point(point) for point in islice(points, len(rows))]
                 shard.update(UpdateOperation.upsert_points(some))
                 since += len(rows)
@@ -225,12 +231,13 @@ class EdgeStore:
         _finish(shard)
         return count
 
-    def _shard(self, folder: Path, contents: Contents) -> "EdgeShard":
-        """The shard in a folder; a new one where there is none."""
+    def _shard(self, folder: Path, contents: Contents, base: str | None) -> "EdgeShard":
+        """The shard in a folder, to be changed; a new one where there is none."""
         from qdrant_edge import EdgeShard
 
         if folder.exists():
-            config = self._config(len(contents.points), contents.dimension)
+            merged = _MERGED if base is not None else 1
+            config = self._config(len(contents.points), contents.dimension, merged=merged)
             return EdgeShard.load(str(folder), config)
         folder.mkdir()
         config = self._config(len(contents.points), contents.dimension, wal_enabled=False)
@@ -287,9 +294,18 @@ class EdgeStore:
         return {name: stamp(folder / name) for name in sorted(names) if is_shared(name)}
 
     def _config(
-        self, points: int, dimension: int, *, wal_enabled: bool | None = None
+        self,
+        points: int,
+        dimension: int,
+        *,
+        wal_enabled: bool | None = None,
+        merged: float = 1,
     ) -> "EdgeConfig":
-        """How the engine keeps a shard; what is None stays as the shard has it."""
+        """How the engine keeps a shard; what is None stays as the shard has it.
+
+        Args:
+            merged: the share of a part up to which segments are made one; none of two whole parts is.
+        """
         from qdrant_edge import (
             Distance,
             EdgeConfig,
@@ -302,8 +318,8 @@ class EdgeStore:
         exact = EdgeOptimizersConfig(
             deleted_threshold=1e-6, vacuum_min_vector_number=1, default_segment_number=1
         )
-        # Two parts are too large to be merged.
-        in_parts = EdgeOptimizersConfig(max_segment_size=PART_BYTES * 5 // 4 // 1024)
+        largest = int(PART_BYTES * merged * 5 / 4)
+        in_parts = EdgeOptimizersConfig(max_segment_size=largest // 1024)
         return EdgeConfig(
             vectors={DENSE: EdgeVectorParams(dimension, Distance.Cosine)},
             sparse_vectors={SPARSE: EdgeSparseVectorParams(modifier=Modifier.Idf)},

@@ -220,6 +220,32 @@ def test_a_large_index_is_built_in_parts_and_shares_what_is_never_written(tmp_pa
     store.verify("v2")
 
 
+def test_small_updates_add_up_and_leave_large_parts_as_they_are(tmp_path, monkeypatch):
+    """Three of them are more than the engine leaves without an index."""
+    monkeypatch.setattr(edge, "EXACT_POINTS", 0)
+    monkeypatch.setattr(edge, "PART_BYTES", 24 * 2**20)
+    store, base = EdgeStore(tmp_path), None
+    for count in (9000, 10_000, 11_000, 12_000):
+        stats = store.build(f"{count}", wide(count), base=base)
+        assert stats.points == count and (base is None or stats.added == 1000)
+        base = f"{count}"
+    parts, last = (
+        {
+            path.relative_to(tmp_path / version): path
+            for path in (tmp_path / version).rglob("matrix.dat")
+        }
+        for version in ("9000", "12000")
+    )
+    assert len(parts) == 2 and len(last) == 3
+    assert all(path.samefile(last[part]) for part, path in parts.items())
+    index = store.open("12000")
+    assert index.count() == 12_000
+    for point in wide(12_000).fetch([0, 8999, 9000, 11_999]):
+        (best, *_) = index.dense(point.vector, 3)
+        assert best.id == point.id
+    index.close()
+
+
 def test_a_shared_file_that_is_damaged_is_found_in_both(tmp_path, monkeypatch):
     monkeypatch.setattr(edge, "EXACT_POINTS", 0)
     store = EdgeStore(tmp_path)
