@@ -22,6 +22,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from operator import itemgetter
 from pathlib import Path
 from typing import IO, Any, Literal, get_args
 
@@ -60,7 +61,7 @@ def measure(
     for number in range(1, EDITS + 1):
         edited = Corpus(documents, edited=EDITED, times=number).write(corpus)
         edits.append(_build(root, f"{edited} edited", shards, executor))
-    edit = sorted(edits, key=lambda build: float(build["seconds"]))[EDITS // 2]
+    edit = sorted(edits, key=itemgetter("seconds"))[EDITS // 2]
     none = _build(root, "none edited", shards, executor)
     return {
         "documents": documents,
@@ -73,6 +74,7 @@ def measure(
         "corpus_mb": round(size / 2**20, 1),
         "edited": edited,
         "edits_seconds": [build["seconds"] for build in edits],
+        "edits_stages": [build["stages"] for build in edits],
         "full": full,
         "edit": edit,
         "no_change": none,
@@ -259,7 +261,7 @@ def main() -> None:
     quiet_libraries()
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__)
     parser.add_argument("--documents", type=int, default=1_000)
-    parser.add_argument("--shards", type=int, help="default: one for each thousand documents")
+    parser.add_argument("--shards", type=int, help="default: one for 1,500 documents")
     parser.add_argument("--executor", choices=get_args(Workers), default="inline")
     parser.add_argument(
         "--folder", type=Path, help="below which the corpus and the home go, until the end"

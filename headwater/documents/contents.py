@@ -9,6 +9,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,7 @@ def contents(
     where_given: Sequence[str] = (),
     by_shard: bool = False,
     memory: str = "",
-    known: dict[str, Digests] | None = None,
+    known: Mapping[str, Digests] = MappingProxyType({}),
 ) -> Contents:
     """The digests of a table's rows as they stand; independent of their order.
 
@@ -58,10 +59,9 @@ def contents(
 
     Args:
         where_given: columns that count in rows alone where they hold something.
-        known: digests of rows, of shards that whoever calls has just written; they are taken out.
+        known: digests of rows, of shards that whoever calls has just written.
         memory: where the digests are remembered; by the table's name where nothing else is said.
     """
-    known = {} if known is None else known
     path = lake.root / ".digests" / f"{memory or table}.json"
     made_of = digest_of(_NAMES, version, list(columns), list(where_given), by_shard)
     before: dict[str, Any] = read_json(path) or {}
@@ -79,7 +79,7 @@ def contents(
     rows_of = None if by_shard else RowMemory(lake, table, columns, where_given)
     # The name of all rows takes all rows.
     todo = names.keys() - shards.keys() if by_shard else names.keys()
-    found = {shard: known.pop(shard) for shard in todo & known.keys()}
+    found = {shard: known[shard] for shard in todo & known.keys()}
     if rows_of is not None:
         for shard in todo - found.keys():
             remembered = rows_of.of(shard, now.files[shard])
@@ -97,11 +97,8 @@ def contents(
         whole = digest_of(version, sorted(shards.items()))
     else:
         rows = np.concatenate([NONE, *every.values()])
-        sizes = {shard: len(digests) for shard, digests in every.items()}
-        found.clear()  # else all of them would be there twice while they are sorted
-        every.clear()
         whole = name_of(version, rows)
-        rows_of.keep(rows, sizes, now.files)
+        rows_of.keep(rows, {shard: len(digests) for shard, digests in every.items()}, now.files)
     entries = {shard: {"files": names[shard], "digest": shards[shard]} for shard in shards}
     write_json(path, {"made_of": made_of, "whole": whole, "shards": entries})
     return Contents(whole=whole, shards=shards)

@@ -70,8 +70,8 @@ EXACT_POINTS = 20_000
 #: Vectors that are indexed at a time, as a segment of the engine's: what bounds the memory of a build,
 #: which is several times that. A version is published whole, so there is no write-ahead log.
 PART_BYTES = 96 * 2**20
-#: The share of that up to which an update merges what it brings with what is there. Otherwise one in a few
-#: small updates would index a large part again.
+#: The share of a part up to which an update merges what it brings with what is there, a quarter more at
+#: most. Otherwise one in a few small updates would index a large part again.
 _MERGED = 1 / 4
 
 
