@@ -213,8 +213,11 @@ class EdgeStore:
 
         since = 0
         try:
-            if gone:
-                shard.update(UpdateOperation.delete_points([*map(point_key, gone)]))
+            if base is not None and (gone or changed):
+                # Of a point that it has, the engine would first copy all, to write over it.
+                new = contents.points["id"].take(pa.array(changed, pa.int64())).to_pylist()
+                ids = map(point_key, [*gone, *(each.hex() for each in new)])
+                shard.update(UpdateOperation.delete_points([*ids]))
             total, points = -(-len(changed) // BATCH), contents.fetch(changed)
             for rows in track(batches(changed), what="indexing (batches of chunks)", total=total):
                 if since * contents.dimension * 4 >= PART_BYTES:
@@ -303,6 +306,11 @@ class EdgeStore:
     ) -> "EdgeConfig":
         """How the engine keeps a shard; what is None stays as the shard has it.
 
+        Vectors and postings are read where they are looked at (`Cold`): an update looks at few of them,
+        and would have to read all when it opens a shard. Whoever searches has just read all, for their
+        digests, and finds them in the system's cache. Segments that were made otherwise, the engine
+        makes again.
+
         Args:
             merged: the share of a part up to which segments are made one; none of two whole parts is.
         """
@@ -312,6 +320,7 @@ class EdgeStore:
             EdgeOptimizersConfig,
             EdgeSparseVectorParams,
             EdgeVectorParams,
+            Memory,
             Modifier,
         )
 
@@ -321,8 +330,10 @@ class EdgeStore:
         largest = int(PART_BYTES * merged * 5 / 4)
         in_parts = EdgeOptimizersConfig(max_segment_size=largest // 1024)
         return EdgeConfig(
-            vectors={DENSE: EdgeVectorParams(dimension, Distance.Cosine)},
-            sparse_vectors={SPARSE: EdgeSparseVectorParams(modifier=Modifier.Idf)},
+            vectors={DENSE: EdgeVectorParams(dimension, Distance.Cosine, memory=Memory.Cold)},
+            sparse_vectors={
+                SPARSE: EdgeSparseVectorParams(modifier=Modifier.Idf, memory=Memory.Cold)
+            },
             optimizers=exact if points <= EXACT_POINTS else in_parts,
             max_search_threads=self.threads,
             wal_enabled=wal_enabled,
