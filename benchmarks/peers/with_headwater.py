@@ -24,12 +24,12 @@ from benchmarks.peers.contract import (
 )
 from headwater.documents.chunk import shard_documents
 from headwater.documents.clean import clean_documents
-from headwater.documents.duplicates import COMPARED, find_duplicates, resolve, survivors
+from headwater.documents.duplicates import COMPARED, Signed, find_duplicates, resolve, survivors
 from headwater.documents.kinds.base import base_uri
 from headwater.documents.parsed import Parsed, fold
 from headwater.documents.parser_pool import ParserPool, Unparsed
 from headwater.documents.raw import update_raw
-from headwater.documents.signature import signature
+from headwater.documents.signature import signature, signatures
 from headwater.documents.sources import FolderSource
 from headwater.documents.split import Text, embed_text, split_texts
 from headwater.documents.stage import BLOCK, BLOCK_BYTES
@@ -97,7 +97,8 @@ def duplicates(request: Request) -> Callable[[], Facts]:
         }
         for name, text in texts
     ]
-    found = resolve(pa.Table.from_pylist(documents, schema=COMPARED), request.threshold)
+    table = pa.Table.from_pylist(documents, schema=COMPARED)
+    found = resolve(table, Signed(signatures(table["signature"])), request.threshold)
     instead = {row["uri"]: row["survivor"] for row in found}
     kept = [(name, text) for name, text in texts if name not in instead]
     write_texts(Path(request.output) / "kept.jsonl", kept)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from headwater.documents.signature import signatures
+from headwater.documents.signature import PERMUTATIONS, signatures
 from headwater.files import read_json, write_json
 from headwater.lake import Lake, rows_to_table, sole_writer
 from headwater.memory import give_back, uncollected
@@ -99,13 +99,21 @@ def find_duplicates(lake: Lake, threshold: float) -> DuplicateStats:
 def _left_out(documents: Snapshot, threshold: float) -> list[dict[str, Any]]:
     """The rows of `duplicates` for all of `clean_documents`, by URI."""
     columns = [*COMPARED.names, "access"]
-    parts = [SCHEMAS["clean_documents"].empty_table().select(columns)]
+    parts = [SCHEMAS["clean_documents"].empty_table().select(columns).drop_columns(["signature"])]
+    # Most of what is compared, so in memory once; rows that are not filled take none.
+    signed = np.empty((sum(documents.sizes.values()), PERMUTATIONS), np.uint16)
+    count = 0
     for _, table in documents.partitions(sorted(documents.files), columns):
-        parts.append(table.filter(pc.is_valid(table["signature"])))
+        has = table.filter(pc.is_valid(table["signature"]))
+        signed[count : count + len(has)] = signatures(has["signature"])
+        count += len(has)
+        parts.append(has.drop_columns(["signature"]))
     give_back()
-    found = [
-        row for each in _by_access(pa.concat_tables(parts)) for row in resolve(each, threshold)
-    ]
+    compared = pa.concat_tables(parts)
+    found = []
+    for places in _by_access(compared["access"]):
+        some = compared if len(places) == count else compared.take(places)
+        found += resolve(some, Signed(signed, places.to_numpy()), threshold)
     return sorted(found, key=lambda row: row["uri"])
 
 
@@ -129,34 +137,69 @@ def left_out_by_shard(lake: Lake, shards: Sequence[str]) -> dict[str, set[str]]:
     return dict(found)
 
 
-def _by_access(documents: pa.Table) -> Iterator[pa.Table]:
-    """Documents with the same tags: nobody may lose a text because it is also in a document that is
-    not for them.
+def _by_access(access: pa.ChunkedArray) -> Iterator[pa.Array]:
+    """Numbers of the documents with the same tags: nobody may lose a text because it is also in a
+    document that is not for them.
     """
-    if documents["access"].null_count == len(documents):
-        yield documents
+    if access.null_count == len(access):
+        yield pa.array(np.arange(len(access)))
         return
     rows = defaultdict(list)
-    for number, tags in enumerate(documents["access"].to_pylist()):
+    for number, tags in enumerate(access.to_pylist()):
         rows[tuple(tags or ())].append(number)
-    for numbers in rows.values():
-        yield documents.take(pa.array(numbers))
+    yield from map(pa.array, rows.values())
 
 
-def resolve(documents: pa.Table, threshold: float) -> list[dict[str, Any]]:
+class Signed:
+    """Signatures of documents in an order of their own, as rows of an array that is there once.
+
+    Args:
+        signed: (n, 128), a signature a row.
+        rows: of the documents; default all.
+    """
+
+    def __init__(self, signed: Signatures, rows: Indices | None = None) -> None:
+        self._signed, self._rows = signed, np.arange(len(signed)) if rows is None else rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, places: Indices) -> "Signed":
+        return Signed(self._signed, self._rows[places])
+
+    def keys(self, band: int) -> npt.NDArray[np.uint64]:
+        """One number for each of a band's rows; equal ones have equal numbers."""
+        keys = np.zeros(len(self), np.uint64)
+        for column in self._signed[:, band * ROWS : (band + 1) * ROWS][self._rows].T:
+            keys = keys * np.uint64(0x9E37_79B9_7F4A_7C15) + column
+        return keys
+
+    def agreement(self, left: Indices, right: Indices) -> npt.NDArray[np.float64]:
+        """The part in which signatures agree, pair by pair: an estimate of what the texts share."""
+        found = np.empty(len(left), np.float64)
+        for start in range(0, len(left), _BLOCK):
+            block = slice(start, start + _BLOCK)
+            one, other = self._rows[left[block]], self._rows[right[block]]
+            found[block] = (self._signed[one] == self._signed[other]).mean(axis=1)
+        return found
+
+
+def resolve(documents: pa.Table, signed: Signed, threshold: float) -> list[dict[str, Any]]:
     """The rows of `duplicates` for these documents, by URI.
 
     Args:
-        documents: the columns of `COMPARED`; each has a signature.
+        documents: the columns of `COMPARED`, of which the signature need not be there.
+        signed: theirs.
     """
     order = ranks(documents["uri"])
     # One for each text: exact duplicates need no comparing.
     texts = _numbered(documents["folded_digest"].take(order))
     _, leads = np.unique(texts, return_index=True)
     give_back()  # what numbered them is as large as the signatures
-    signed = signatures(documents["signature"])[order.to_numpy()[leads]]
+    signed = signed[order.to_numpy()[leads]]
     survivor, cluster = _survivors(signed, threshold)
-    alike = _agreement(signed, np.arange(len(leads)), survivor)
+    alike = signed.agreement(np.arange(len(leads)), survivor)
+    give_back()  # what was sorted on the way
 
     stays = leads[survivor[texts]]
     out = np.flatnonzero(stays != np.arange(len(texts)))
@@ -197,7 +240,7 @@ def ranks(uris: pa.ChunkedArray) -> pa.Array:
     return pc.sort_indices(table, [("length", "ascending"), ("uri", "ascending")])
 
 
-def _survivors(signed: Signatures, threshold: float) -> tuple[Indices, Indices]:
+def _survivors(signed: Signed, threshold: float) -> tuple[Indices, Indices]:
     """For each signature the one that stands in for it, and the first that it is linked to.
 
     Links join documents to clusters, and a long chain of small edits may join two that have little
@@ -212,23 +255,21 @@ def _survivors(signed: Signatures, threshold: float) -> tuple[Indices, Indices]:
         return survivor, cluster
     active, furthest = np.arange(count), 2 * threshold - 1
     while len(active):
-        # Nearly always one round is all: no copy for it.
-        some = signed if len(active) == count else signed[active]
-        first = active[_linked(some, threshold)]
+        first = active[_linked(signed[active], threshold)]
         if len(active) == count:
             cluster = first
-        near = _agreement(signed, active, first) >= furthest
+        near = signed.agreement(active, first) >= furthest
         survivor[active[near]] = first[near]
         active = active[~near]
     return survivor, cluster
 
 
-def _linked(signed: Signatures, threshold: float) -> Indices:
+def _linked(signed: Signed, threshold: float) -> Indices:
     """For each signature the first one that it is linked to, itself where there is none."""
     group = np.arange(len(signed))
 
     def sorted_keys(band: int) -> tuple[Indices, npt.NDArray[np.uint64]]:
-        keys = _keys(signed[:, band * ROWS : (band + 1) * ROWS])
+        keys = signed.keys(band)
         order = np.argsort(keys, kind="stable")
         return order, keys[order]
 
@@ -236,17 +277,9 @@ def _linked(signed: Signatures, threshold: float) -> Indices:
         for left, right in _meetings(order, keys):
             apart = group[left] != group[right]
             left, right = left[apart], right[apart]  # noqa: PLW2901
-            alike = _agreement(signed, left, right) >= threshold
+            alike = signed.agreement(left, right) >= threshold
             group = _joined(group, left[alike], right[alike])
     return group
-
-
-def _keys(band: Signatures) -> npt.NDArray[np.uint64]:
-    """One number for each row of a band; equal rows have equal numbers."""
-    keys = np.zeros(len(band), np.uint64)
-    for column in band.T:
-        keys = keys * np.uint64(0x9E37_79B9_7F4A_7C15) + column
-    return keys
 
 
 def _meetings(order: Indices, keys: npt.NDArray[np.uint64]) -> Iterator[tuple[Indices, Indices]]:
@@ -256,15 +289,6 @@ def _meetings(order: Indices, keys: npt.NDArray[np.uint64]) -> Iterator[tuple[In
         if not len(same):
             return
         yield order[same], order[same + apart]
-
-
-def _agreement(signed: Signatures, left: Indices, right: Indices) -> npt.NDArray[np.float64]:
-    """The part in which signatures agree, pair by pair: an estimate of what the texts share."""
-    found = np.empty(len(left), np.float64)
-    for start in range(0, len(left), _BLOCK):
-        block = slice(start, start + _BLOCK)
-        found[block] = (signed[left[block]] == signed[right[block]]).mean(axis=1)
-    return found
 
 
 def _joined(group: Indices, left: Indices, right: Indices) -> Indices:

@@ -9,7 +9,7 @@ import pytest
 
 from headwater.documents import chunk, duplicates
 from headwater.documents.accounting import account
-from headwater.documents.duplicates import COMPARED, ranks, survivors
+from headwater.documents.duplicates import COMPARED, Signed, ranks, survivors
 from headwater.documents.raw import update_raw
 from headwater.documents.signature import SIGNATURE_BYTES, signature, signatures
 from headwater.documents.sources import FolderSource
@@ -20,7 +20,7 @@ from tests.documents.examples import PROSE, Corpus
 
 def resolve(documents: list[dict], threshold: float) -> list[dict]:
     table = pa.Table.from_pylist(documents, schema=COMPARED)
-    return duplicates.resolve(table, threshold)
+    return duplicates.resolve(table, Signed(signatures(table["signature"])), threshold)
 
 
 FOOTER = "Printed from the handbook of the harbour. Ask the office before you rely on it. " * 2
