@@ -220,6 +220,27 @@ def test_a_large_index_is_built_in_parts_and_shares_what_is_never_written(tmp_pa
     store.verify("v2")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux what was read")
+def test_an_update_reads_of_large_parts_what_it_looks_at(tmp_path, monkeypatch):
+    monkeypatch.setattr(edge, "EXACT_POINTS", 0)
+    store = EdgeStore(tmp_path)
+    store.build("v1", wide(3000))
+    for path in filter(Path.is_file, tmp_path.rglob("*")):
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    before = bytes_read()
+    store.build("v2", wide(3000, edited=3), base="v1")
+    (vectors,) = (tmp_path / "v1").rglob("matrix.dat")
+    assert bytes_read() - before < vectors.stat().st_size / 2
+
+
+def bytes_read() -> int:
+    """That this process has had the disk read, for files that are mapped too."""
+    lines = Path("/proc/self/io").read_text().splitlines()
+    return int(dict(line.split(": ") for line in lines)["read_bytes"])
+
+
 def test_small_updates_add_up_and_leave_large_parts_as_they_are(tmp_path, monkeypatch):
     """Three of them are more than the engine leaves without an index."""
     monkeypatch.setattr(edge, "EXACT_POINTS", 0)
