@@ -190,9 +190,10 @@ def _add_operations(app: FastAPI, service: Service, ring: KeyRing) -> None:
     async def canary(request: Request) -> dict[str, Any]:
         """What the evidence on the canary shows now; null without one."""
         _only_this_machine(request)
-        found = service.canary.judgement()
+        now = service.deployment.traffic
+        found = service.canary.judgement(now)
         return {
-            "canary": service.deployment.traffic.canary,
+            "canary": now.canary,
             "judgement": found and as_mapping(found),
         }
 

@@ -51,10 +51,14 @@ class CanaryWatch:
         self._usual_seconds: deque[float] = deque(maxlen=RECENT)
         self._weight = 0.0
 
-    def judgement(self) -> Judgement | None:
-        """What the evidence on the canary shows now; None without a canary."""
+    def judgement(self, now: Traffic) -> Judgement | None:
+        """What the evidence on the canary in force shows; None without one.
+
+        A request that began before its canary's end may be heard of after it.
+        """
         with self._lock:
-            return self._judge.judgement() if self._canary else None
+            in_force = now.canary is not None and now.canary == self._canary
+            return self._judge.judgement() if in_force else None
 
     def champion_took(self, seconds: float) -> None:
         """The champion has answered while there was no canary; by this a canary is slow or not."""

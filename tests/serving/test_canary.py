@@ -12,7 +12,9 @@ import pytest
 from benchmarks.homes import PROMPT, promote
 from headwater.files import write_json
 from headwater.release import pointer, traffic
+from headwater.release.canary import Outcome, load_policy
 from headwater.release.manifest import Release
+from headwater.serving.canary import CanaryWatch
 from headwater.serving.request_log import logged_days, read_requests
 from headwater.serving.server import serve_in_thread
 from headwater.settings import Settings
@@ -45,6 +47,25 @@ def ask_until_it_ends(client: httpx.Client, url: str, home: Settings, limit: int
         if traffic.read(home).canary is None:
             return seen
     raise AssertionError(f"no decision after {limit} requests: {seen}")
+
+
+def test_an_answer_that_is_heard_of_after_its_canarys_end_shows_nothing(
+    home: Settings, make_release: Make
+) -> None:
+    good, bad = make_release(home), make_release(home, prompt=replace(PROMPT, system="Answer."))
+    promote(home, good)
+    traffic.start_canary(home, bad.id, 0.2)
+    watch, before = CanaryWatch(home, load_policy(), ended=lambda: None), traffic.read(home)
+    outcome = Outcome(error=False, refused=False, seconds=0.1, ungrounded=None)
+    for _ in range(1000):
+        watch.observe(before, "champion", good.id, outcome)
+        watch.observe(before, "canary", bad.id, replace(outcome, error=True))
+        now = traffic.read(home)
+        if now.canary is None:
+            break
+        assert watch.judgement(now) is not None
+    watch.observe(before, "canary", bad.id, outcome)
+    assert now.canary is None and watch.judgement(now) is None
 
 
 def test_a_canary_that_fails_is_taken_back_and_nobody_meets_it_again(
