@@ -71,8 +71,10 @@ EXACT_POINTS = 20_000
 #: which is several times that. A version is published whole, so there is no write-ahead log.
 PART_BYTES = 96 * 2**20
 #: The share of a part up to which an update merges what it brings with what is there, a quarter more at
-#: most. Otherwise one in a few small updates would index a large part again.
-_MERGED = 1 / 4
+#: most, and leaves it without an index. Otherwise one in a few small updates would index a large part
+#: again, and one in three what the three have brought. To compare all of 24 MB takes a search some
+#: milliseconds.
+_SMALL = 1 / 4
 
 
 class EdgeStore:
@@ -239,8 +241,8 @@ class EdgeStore:
         from qdrant_edge import EdgeShard
 
         if folder.exists():
-            merged = _MERGED if base is not None else 1
-            config = self._config(len(contents.points), contents.dimension, merged=merged)
+            count, small = len(contents.points), PART_BYTES * _SMALL if base is not None else None
+            config = self._config(count, contents.dimension, small=small)
             return EdgeShard.load(str(folder), config)
         folder.mkdir()
         config = self._config(len(contents.points), contents.dimension, wal_enabled=False)
@@ -302,7 +304,7 @@ class EdgeStore:
         dimension: int,
         *,
         wal_enabled: bool | None = None,
-        merged: float = 1,
+        small: float | None = None,
     ) -> "EdgeConfig":
         """How the engine keeps a shard; what is None stays as the shard has it.
 
@@ -312,7 +314,8 @@ class EdgeStore:
         makes again.
 
         Args:
-            merged: the share of a part up to which segments are made one; none of two whole parts is.
+            small: bytes of vectors up to which they are left without an index, and segments made one;
+                default the engine's 10 MB, and what is less than two parts.
         """
         from qdrant_edge import (
             Distance,
@@ -327,8 +330,10 @@ class EdgeStore:
         exact = EdgeOptimizersConfig(
             deleted_threshold=1e-6, vacuum_min_vector_number=1, default_segment_number=1
         )
-        largest = int(PART_BYTES * merged * 5 / 4)
-        in_parts = EdgeOptimizersConfig(max_segment_size=largest // 1024)
+        in_parts = EdgeOptimizersConfig(
+            max_segment_size=int((small or PART_BYTES) * 5 / 4) // 1024,
+            indexing_threshold=None if small is None else int(small) // 1024,
+        )
         return EdgeConfig(
             vectors={DENSE: EdgeVectorParams(dimension, Distance.Cosine, memory=Memory.Cold)},
             sparse_vectors={
