@@ -242,7 +242,7 @@ def bytes_read() -> int:
 
 
 def test_small_updates_add_up_and_leave_large_parts_as_they_are(tmp_path, monkeypatch):
-    """Three of them are more than the engine leaves without an index."""
+    """Three of them are more than is left without an index."""
     monkeypatch.setattr(edge, "EXACT_POINTS", 0)
     monkeypatch.setattr(edge, "PART_BYTES", 24 * 2**20)
     store, base = EdgeStore(tmp_path), None
@@ -265,6 +265,17 @@ def test_small_updates_add_up_and_leave_large_parts_as_they_are(tmp_path, monkey
         (best, *_) = index.dense(point.vector, 3)
         assert best.id == point.id
     index.close()
+
+
+def test_updates_are_indexed_from_a_quarter_of_a_part_on(tmp_path, monkeypatch):
+    """Three bring 12 MB, which the engine would index by itself; with the next two it is 20 MB of 64."""
+    monkeypatch.setattr(edge, "EXACT_POINTS", 0)
+    monkeypatch.setattr(edge, "PART_BYTES", 64 * 2**20)
+    store, indexed = EdgeStore(tmp_path), []
+    for count in (3000, 4000, 5000, 6000, 7000, 8000):
+        store.build(f"{count}", wide(count), base=f"{count - 1000}" if indexed else None)
+        indexed.append(len([*(tmp_path / f"{count}").rglob("matrix.dat")]))
+    assert indexed == [1, 1, 1, 1, 1, 2]
 
 
 def test_a_shared_file_that_is_damaged_is_found_in_both(tmp_path, monkeypatch):
