@@ -33,7 +33,7 @@ _SAMPLED = 100
 #: Brackets in a line below which no reader finds it nested too deep.
 _FLAT = 100
 _UNKNOWN = bytes(LINE)
-#: Bytes that are read at a time where rows are far apart.
+#: Bytes that are read at a time: many lines, and of a row that is far from the next one not much more.
 _BUFFER = 2**16
 
 
@@ -175,7 +175,7 @@ class _Reader:
 
 def _lines(file: Path, longest: int) -> Iterator[_Line]:
     """The lines of a file that are not blank."""
-    with file.open("rb") as lines:
+    with file.open("rb", buffering=_BUFFER) as lines:
         number = start = 0
         while data := lines.readline(longest + 1):
             number, length = number + 1, len(data)
