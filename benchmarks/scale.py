@@ -8,7 +8,7 @@ small corpora do not pay for loading libraries.
 
 Not counted either: making the corpus. Embedding is by hashed words (`static:256`): with a model it is
 most of the time, and as much for each document at any size. Chunks are bounded by the default
-model's tokens. A shard holds at most 2,600 documents, unless `--shards` says otherwise. Cleaning and
+model's tokens. A shard holds at most 2,900 documents, unless `--shards` says otherwise. Cleaning and
 splitting are done as `--executor` says (docs/executors.md).
 """
 
@@ -35,7 +35,7 @@ EMBEDDING = "static:256"
 #: Who cleans and splits.
 Workers = Literal["inline", "processes"]
 #: Documents of a shard, about, and the most shards there can be.
-PER_SHARD, MOST_SHARDS = 2_600, 256
+PER_SHARD, MOST_SHARDS = 2_900, 256
 #: The share of documents of an edit, and how many edits there are, of which the middle one counts: what
 #: takes ten seconds takes a tenth more or less of them from one time to the next.
 EDITED, EDITS = 0.01, 3
@@ -261,7 +261,7 @@ def main() -> None:
     quiet_libraries()
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__)
     parser.add_argument("--documents", type=int, default=1_000)
-    parser.add_argument("--shards", type=int, help="default: one for 2,600 documents")
+    parser.add_argument("--shards", type=int, help="default: one for 2,900 documents")
     parser.add_argument("--executor", choices=get_args(Workers), default="inline")
     parser.add_argument(
         "--folder", type=Path, help="below which the corpus and the home go, until the end"

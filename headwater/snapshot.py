@@ -186,11 +186,12 @@ class Partly:
         )
 
     def of(self, uris: Collection[str]) -> pa.Table:
-        """All columns of some documents."""
-        if self._whole is None:
+        """All columns of some documents; what was read of others is let go, and read again if need be."""
+        whole, self._whole = self._whole, None
+        if whole is None:
             return self._snapshot.chosen(self._key, "uri", uris, self._all)
-        mine = pc.is_in(self._whole["uri"], value_set=pa.array(list(uris), pa.string()))
-        return self._whole.filter(mine)
+        mine = pc.is_in(whole["uri"], value_set=pa.array(list(uris), pa.string()))
+        return whole if pc.all(mine).as_py() else whole.filter(mine)
 
 
 def file_name(path: str) -> str:

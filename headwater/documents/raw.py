@@ -65,7 +65,7 @@ _LIGHT = ["uri", "source", "shard", "etag", "media_type", "licence", "access"]
 #: Refusals of items that were gone when they were read: they may be back with the same etag.
 _PASSING = {"missing"}
 #: Documents of a shard that are too many, and that are about right.
-MANY, _FEW = 5_000, 2_600
+MANY, _FEW = 5_000, 2_900
 #: Items by shard and source.
 _Listing = dict[str, list[tuple[Source, list[SourceItem]]]]
 log = logging.getLogger("headwater")
