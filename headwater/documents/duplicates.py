@@ -19,7 +19,7 @@ from headwater.files import read_json, write_json
 from headwater.lake import Lake, rows_to_table, sole_writer
 from headwater.memory import give_back, uncollected
 from headwater.records import digest_of
-from headwater.snapshot import Snapshot, read_ahead
+from headwater.snapshot import MAKERS, Snapshot, read_ahead
 from headwater.tables import SCHEMAS
 
 STAGE_VERSION = "duplicates/1"
@@ -273,7 +273,7 @@ def _linked(signed: Signed, threshold: float) -> Indices:
         order = np.argsort(keys, kind="stable")
         return order, keys[order]
 
-    for _, (order, keys) in read_ahead(sorted_keys, range(BANDS)):
+    for _, (order, keys) in read_ahead(sorted_keys, range(BANDS), readers=MAKERS):
         for left, right in _meetings(order, keys):
             apart = group[left] != group[right]
             left, right = left[apart], right[apart]  # noqa: PLW2901

@@ -22,7 +22,7 @@ from headwater.documents.rest import Before
 from headwater.documents.suites import Expectation, Suite, load_suite
 from headwater.errors import HeadwaterError
 from headwater.lake import Lake
-from headwater.snapshot import Snapshot, read_ahead
+from headwater.snapshot import MAKERS, Snapshot, read_ahead
 
 #: Rows that are asked of together: enough that a small corpus is asked once, since each time costs some
 #: tenths of a second. Of whole texts fewer.
@@ -80,7 +80,7 @@ def validate_documents(
     def part(shard: str) -> Part:
         return documents.part(shard, asking.columns, before.get(shard))
 
-    for shard, rows in read_ahead(part, awake):
+    for shard, rows in read_ahead(part, awake, readers=MAKERS):
         asking.add(shard, rows)
     outcome = asking.outcome()
     result = result_of([outcome], table.sizes, at_rest)
@@ -147,7 +147,7 @@ def validate_chunks(
     def parts(shard: str) -> tuple[Part, Part]:
         return chunks.parts(shard, asking.columns, before.get(shard))
 
-    for shard, (rows, uncovered) in read_ahead(parts, awake):
+    for shard, (rows, uncovered) in read_ahead(parts, awake, readers=MAKERS):
         asking.add(shard, rows)
         of_coverage.add(shard, uncovered)
     outcome, coverage = asking.outcome(), of_coverage.outcome()

@@ -29,7 +29,7 @@ from headwater.errors import HeadwaterError, IntegrityError
 from headwater.files import read_json, write_json
 from headwater.lake import Lake, sole_writer
 from headwater.records import digest_of, short
-from headwater.snapshot import Snapshot, read_ahead
+from headwater.snapshot import MAKERS, Snapshot, read_ahead
 from headwater.versions import note_index
 
 STAGE_VERSION = "index/2"
@@ -138,7 +138,7 @@ class _Source:
         self._ends = np.cumsum(sizes)
         ids, digests = (np.empty((sum(sizes), BYTES), np.uint8) for _ in POINTS.names)
         for (shard, named), end in zip(
-            read_ahead(self._named, self._shards), self._ends, strict=True
+            read_ahead(self._named, self._shards, readers=MAKERS), self._ends, strict=True
         ):
             size = self._chunks.sizes[shard]
             if len(named[0]) != size:
@@ -179,7 +179,7 @@ class _Source:
             listed = self.points.take(wanted[name])
             return listed, *_Shard(name, self._chunks, self._vectors, self._model).rows(listed)
 
-        for _, (listed, chunks, vectors) in read_ahead(read, wanted):
+        for _, (listed, chunks, vectors) in read_ahead(read, wanted, readers=MAKERS):
             for start in range(0, len(listed), BATCH):
                 some = slice(start, start + BATCH)
                 yield from _points(listed[some], chunks[some], vectors[some])
