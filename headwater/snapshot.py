@@ -89,22 +89,17 @@ class Snapshot:
         return read_around(path, schema, PARTITIONED.get(self.name), key, rows)
 
     def earlier(
-        self,
-        key: str,
-        files: Iterable[str],
-        columns: Sequence[str],
-        *,
-        let_go: Collection[str] = (),
+        self, key: str, files: Iterable[str], columns: Sequence[str], *, last: bool = False
     ) -> pa.Table | None:
         """The rows of one partition as these data files of another version have them.
 
         None where one of them is there no more: what no version needs is vacuumed.
 
         Args:
-            let_go: columns that nobody is to read from these files after this.
+            last: whether nobody is to read them after this; then the system need not hold them.
         """
         try:
-            return self.of_files(key, files, columns, let_go=let_go)
+            return self.of_files(key, files, columns, let_go=columns if last else ())
         except FileNotFoundError:
             return None
 

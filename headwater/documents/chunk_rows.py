@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from headwater.documents.asked import Part
-from headwater.documents.changes import since
+from headwater.documents.changes import changed
 from headwater.documents.duplicates import left_out_by_shard
 from headwater.documents.figures import NAMED, Figures
 from headwater.documents.rest import Before
@@ -73,23 +73,34 @@ class Chunks:
     ) -> tuple[Part, Part] | None:
         """None where files of then are gone, so that it cannot be told what changed."""
         chunk_files, document_files = before.files
-        chunks = since(self.stored, shard, chunk_files, AS_STORED, identity="id", last=True)
-        documents = since(self.documents, shard, document_files, NAMED, identity="uri")
-        if chunks is None or documents is None:
+        chunks = self.stored.partition(shard, AS_STORED)
+        documents = self.documents.partition(shard, NAMED)
+        chunks_then = self.stored.earlier(shard, chunk_files, AS_STORED, last=True)
+        documents_then = self.documents.earlier(shard, document_files, NAMED)
+        if chunks_then is None or documents_then is None:
             return None
+        of_chunks = changed(chunks_then, chunks, "id")
+        of_documents = changed(documents_then, documents, "uri")
         left_out = self.left_out.get(shard, set()) ^ set(before.of_shard or ())
-        others = pa.array(sorted(left_out), pa.string())
-        uris = pa.concat_arrays([chunks.uris, documents.uris, others]).unique()
+        uris = pa.concat_arrays(
+            [of_chunks, of_documents, pa.array(sorted(left_out), pa.string())]
+        ).unique()
 
-        counted = self._counted(shard, documents.every)
-        rows = chunks.rows(uris, [each for each in OF_CHUNKS if each in {*AS_STORED, *columns}])
+        counted = self._counted(shard, documents)
+        mine = pc.is_in(chunks["uri"], value_set=uris)
+        rows = chunks.filter(mine)
+        if "text" in columns:
+            texts = pa.chunked_array([], pa.string())
+            if rows.num_rows:
+                texts = self.stored.partition(shard, ["text"])["text"].filter(mine)
+            rows = rows.append_column("text", texts)
         asked = self._asked(rows, counted, columns)
 
         covered = counted["uri"].filter(pc.is_in(counted["uri"], value_set=uris)).combine_chunks()
-        figures = self._figures.of(shard if len(covered) else "", documents.every)
+        figures = self._figures.of(shard if len(covered) else "", documents)
         figures = figures.filter(pc.is_in(figures["uri"], value_set=covered))
         coverage = _uncovered(figures, rows)
-        return Part(rows=asked, every=chunks.every), Part(rows=coverage, every=counted)
+        return Part(rows=asked, every=chunks), Part(rows=coverage, every=counted)
 
     def _stored_for(self, columns: Collection[str]) -> list[str]:
         """The columns that are read for some that are asked of."""

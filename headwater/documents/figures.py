@@ -63,7 +63,7 @@ class Figures:
         """A shard's figures, in the order in which its documents are read. By any thread.
 
         Args:
-            documents: the shard's, with their URIs, where these have been read already.
+            documents: `NAMED` of the shard, where they have been read already.
         """
         if shard not in self._documents.files:
             return figures_of(self._documents.partition(shard, MEASURED), words=self._words)
@@ -72,7 +72,7 @@ class Figures:
             if documents is None or kept["uri"].equals(documents["uri"]):
                 return kept
             kept = None  # not what it says it is
-        if documents is None or "digest" not in documents.column_names:
+        if documents is None:
             documents = self._documents.partition(shard, NAMED)
         found = self._measured(shard, documents.select(NAMED).combine_chunks(), kept)
         self._keep(shard, found)

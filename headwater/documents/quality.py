@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from headwater.documents.asked import Asking, Part, QualityResult, ShardedTable, result_of
 from headwater.documents.asked_before import Memory
 from headwater.documents.asking import ask, described
-from headwater.documents.changes import since
+from headwater.documents.changes import changed
 from headwater.documents.chunk_rows import AS_STORED, COMPARED, COVERAGE, OF_CHUNKS, Chunks
 from headwater.documents.figures import NAMED, Figures, figures_of
 from headwater.documents.rest import Before
@@ -173,37 +173,42 @@ class _Documents:
         table = self._stored.partition(
             shard, [each for each in _AS_STORED if each in {*columns, *named}]
         )
-        return self._measured(shard, table, table, columns)
+        return self._measured(shard, table, None, columns)
 
     def part(self, shard: str, columns: Collection[str], before: Before | None) -> Part:
         """The documents of a shard that are asked of: where it held, those that are others now."""
         then = None
         if before is not None:
             (files,) = before.files
-            then = since(self._stored, shard, files, _AS_STORED, identity="uri")
-        if then is None:
-            rows = self.rows(shard, columns)
-            return Part(rows=rows, every=rows)
-        rows = then.rows(then.uris, _AS_STORED)
-        return Part(rows=self._measured(shard, rows, then.every, columns), every=then.every)
+            then = self._stored.earlier(shard, files, _AS_STORED)
+        if then is not None:
+            now = self._stored.partition(shard, _AS_STORED)
+            mine = pc.is_in(now["uri"], value_set=changed(then, now, "uri"))
+            return Part(rows=self._measured(shard, now, mine, columns), every=now)
+        rows = self.rows(shard, columns)
+        return Part(rows=rows, every=rows)
 
     def _measured(
-        self, shard: str, rows: pa.Table, every: pa.Table, columns: Collection[str]
+        self,
+        shard: str,
+        table: pa.Table,
+        chosen: pa.ChunkedArray | None,
+        columns: Collection[str],
     ) -> pa.Table:
         """Rows with the columns that are asked of, those of their texts too.
 
         Args:
-            every: all rows of the shard.
+            table: of the whole shard.
+            chosen: which of its rows; None is all.
         """
+        rows = table if chosen is None else table.filter(chosen)
         stored = rows.select([each for each in _AS_STORED if each in columns])
         if not set(_MEASURED) & set(columns):
             return stored
         if not rows.num_rows:
             return _with_figures(stored, self._figures.of(""), columns)
-        figures = self._figures.of(shard, every)
-        if rows.num_rows < every.num_rows:
-            figures = figures.filter(pc.is_in(figures["uri"], rows["uri"].combine_chunks()))
-        return _with_figures(stored, figures, columns)
+        figures = self._figures.of(shard, table)
+        return _with_figures(stored, figures if chosen is None else figures.filter(chosen), columns)
 
 
 def document_table(table: pa.Table, suite: Suite) -> pa.Table:
