@@ -21,7 +21,7 @@ from headwater.tables import LARGE, PARTITIONED, SCHEMAS
 K = TypeVar("K")
 R = TypeVar("R")
 #: Partitions that are read ahead, each by a thread: of whole rows two were no quicker, and held more.
-#: What is made of small ones, while the caller waits, two threads make in less time.
+#: What is made of them while the caller waits, two threads make in less time.
 READERS, MAKERS = 1, 2
 
 
